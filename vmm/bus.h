@@ -13,8 +13,8 @@
  *
  * Threads: access from any thread (vCPUs); changes from any thread, serialised inside. A handler may
  * be running on another thread while bus_remove returns; bus_remove waits for that, so it must not
- * be called from a handler of the range it removes (use bus_move for BARs moved by a vCPU, which
- * does not wait).
+ * be called from a handler, nor with a lock held that a handler takes: BARs that a vCPU moves go by
+ * bus_remove_nowait, and their owner calls bus_drain before it goes away.
  */
 #ifndef VMM_BUS_H
 #define VMM_BUS_H
@@ -40,6 +40,11 @@ enum bus_kind bus_kind(const struct bus *bus);
 int bus_add(struct bus *bus, uint64_t base, uint64_t size, const struct bus_ops *ops, void *opaque,
             const char *name);
 int bus_remove(struct bus *bus, uint64_t base); /* -ENOENT when no range starts there */
+/* bus_remove without the wait, from any thread and any handler: a handler of the range may still be
+ * running on another thread, so what it uses stays until a bus_drain. */
+int bus_remove_nowait(struct bus *bus, uint64_t base);
+/* Returns when every handler that was running at the call has returned. Not from a handler. */
+void bus_drain(struct bus *bus);
 
 uint64_t bus_read(struct bus *bus, uint64_t address, unsigned size);
 void bus_write(struct bus *bus, uint64_t address, unsigned size, uint64_t value);
