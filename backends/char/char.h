@@ -38,6 +38,10 @@ void char_close(
 void char_set_client(struct chardev *chardev, const struct chardev_client_ops *client,
                      void *opaque);
 size_t char_write(struct chardev *chardev, const uint8_t *data, size_t size); /* bytes taken */
+/* Told of all output that char_write takes, before it goes out (the panic report's console tail). */
+void char_set_observer(struct chardev *chardev,
+                       void (*observe)(void *opaque, const uint8_t *data, size_t size),
+                       void *opaque);
 /* can_receive may have grown: look for input again. */
 void char_accept_input(struct chardev *chardev);
 /* Where it can be reached ("/dev/pts/4", "unix:/run/x"), or NULL. */
