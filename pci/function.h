@@ -62,6 +62,9 @@ struct pci_function_ops {
     /* After a guest write changed config bytes [offset, offset + size): for device-specific
      * registers (a capability's), and to see the command register change. vCPU thread; optional. */
     void (*config_written)(struct pci_function *function, unsigned offset, unsigned size);
+    /* Before a guest read of config bytes [offset, offset + size): brings registers that are windows
+     * to something else up to date in config[]. vCPU thread, no lock held; optional. */
+    void (*config_read)(struct pci_function *function, unsigned offset, unsigned size);
 };
 
 struct pci_identity {

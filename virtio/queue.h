@@ -85,6 +85,7 @@ struct virtq {
     uint16_t vector;                                /* MSI-X vector or VIRTIO_MSI_NO_VECTOR */
     bool enabled;
     bool broken;
+    bool paused; /* pop finds nothing (lifecycle, queue reset); atomic */
     struct virtq_features features;
     /* Ring positions: the saved state. */
     uint16_t next_avail; /* split: next index of the avail ring; packed: ring slot */
