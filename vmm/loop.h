@@ -35,7 +35,8 @@ struct loop *loop_create(const char *name, GError **error);
 /* Stops and joins the thread; remaining deferred calls run first. NULL is allowed. */
 void loop_destroy(struct loop *loop);
 
-/* Runs the main loop until loop_quit(); only on the main thread. */
+/* Runs the main loop until loop_quit(); only on the main thread. A loop_quit() that came before
+ * makes it return at once. */
 void loop_run(struct loop *loop);
 void loop_quit(struct loop *loop); /* any thread */
 
@@ -63,7 +64,7 @@ void loop_call(struct loop *loop, loop_fn fn, void *opaque);
 struct loop_fd *loop_fd_create(struct loop *loop, int fd, GIOCondition events, loop_fd_fn fn,
                                void *opaque);
 void loop_fd_set_events(struct loop_fd *source, GIOCondition events); /* 0 pauses it */
-void loop_fd_destroy(struct loop_fd *source);                         /* NULL is allowed */
+void loop_fd_destroy(struct loop_fd *source); /* NULL is allowed */
 
 /* Watches an eventfd: reads it (all counts at once) before it calls @fn. */
 struct loop_fd *loop_eventfd_create(struct loop *loop, int fd, loop_fn fn, void *opaque);
