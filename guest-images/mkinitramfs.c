@@ -122,9 +122,10 @@ static bool build(struct initramfs *initramfs, GError **error)
 
     for (int i = 0; folders[i]; i++)
         initramfs_add_directory(initramfs, folders[i], strcmp(folders[i], "/tmp") ? 0755 : 01777);
-    /* What the kernel itself opens before init has mounted anything. */
+    /* What the kernel and init open before /dev is mounted. */
     initramfs_add_node(initramfs, "/dev/console", S_IFCHR | 0600, 5, 1);
     initramfs_add_node(initramfs, "/dev/null", S_IFCHR | 0666, 1, 3);
+    initramfs_add_node(initramfs, "/dev/port", S_IFCHR | 0600, 1, 4);
     if (!initramfs_add_file(initramfs, init, "/init", error))
         return false;
     if ((with_busybox || busybox) && !add_busybox(initramfs, error))

@@ -29,9 +29,6 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <sys/io.h>
-#endif
 
 #define MODULE_LIST  "/lodge/modules"
 #define SETTINGS_MAX 256
@@ -107,15 +104,12 @@ static void check_settings(void)
     }
 }
 
-/* Writes the status to the exit port: what the VMM hears first, where there is such a device. */
-static void write_exit_port(unsigned long port, int status)
+/* What the VMM hears first, where there is such a device. */
+static void write_exit_port(uint16_t port, int status)
 {
-#if defined(__x86_64__)
-    if (ioperm(port, 1, 1) == 0)
-        outb((unsigned char)status, (unsigned short)port);
-    sleep_ms(1000);
-#endif
-    say("nothing answers at exit port %#lx", port);
+    if (write_port(port, (uint8_t)status))
+        sleep_ms(1000);
+    say("nothing answers at exit port %#x", port);
 }
 
 void end_machine(int status)
@@ -125,7 +119,7 @@ void end_machine(int status)
 
     sync();
     if (how && !strncmp(how, "port:", 5) && parse_unsigned(how + 5, 0xffff, &port))
-        write_exit_port(port, status);
+        write_exit_port((uint16_t)port, status);
     /* A power-off without ACPI would halt for ever instead. */
     if ((how && !strcmp(how, "reboot")) ||
         (!(how && !strcmp(how, "poweroff")) && access("/sys/firmware/acpi/tables", F_OK)))

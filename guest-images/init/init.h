@@ -47,6 +47,7 @@ char *read_text(const char *path); /* whole file, NUL-terminated, or NULL */
 bool write_text(const char *path, const char *text);
 void make_dirs(const char *path); /* mkdir -p, errors show up where the path is used */
 bool parse_unsigned(const char *text, unsigned long max, unsigned long *value);
+bool write_port(uint16_t port, uint8_t value);
 void progress(uint8_t code);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t now_ns(void); /* CLOCK_BOOTTIME */

@@ -111,17 +111,29 @@ bool parse_unsigned(const char *text, unsigned long max, unsigned long *value)
     return !*end && !errno && *value <= max;
 }
 
+/* By /dev/port first: QEMU's software emulation of SVM raises #GP at a port access in user mode, in spite
+ * of ioperm(), once a VMM has written the vCPU's segment registers back (it takes a busy TSS for none). */
+bool write_port(uint16_t port, uint8_t value)
+{
+    static int device = -2;
+
+    if (device == -2)
+        device = open("/dev/port", O_WRONLY | O_CLOEXEC);
+    if (device >= 0)
+        return pwrite(device, &value, 1, port) == 1;
+#if defined(__x86_64__)
+    if (ioperm(port, 1, 1) == 0) {
+        outb(value, port);
+        return true;
+    }
+#endif
+    return false;
+}
+
 /* The VMM times the boot by these; where the port can't be had, nothing is lost but the figures. */
 void progress(uint8_t code)
 {
-#if defined(__x86_64__)
-    static int allowed = -1;
-
-    if (allowed < 0)
-        allowed = ioperm(LODGE_PROGRESS_PORT, 1, 1) == 0;
-    if (allowed)
-        outb(code, LODGE_PROGRESS_PORT);
-#endif
+    write_port(LODGE_PROGRESS_PORT, code);
 }
 
 /* One line on the console, ahead of what the kernel still has to print. */
