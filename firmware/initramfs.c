@@ -6,6 +6,7 @@
  */
 #include "firmware/initramfs.h"
 #include "firmware/kmodules.h"
+#include "firmware/sharedlibs.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -140,6 +141,23 @@ bool initramfs_add_file(struct initramfs *initramfs, const char *source, const c
         return false;
     data = g_mapped_file_get_bytes(mapped);
     initramfs_add_data(initramfs, path, info.st_mode & 07777, data);
+    return true;
+}
+
+bool initramfs_add_program(struct initramfs *initramfs, const char *source, const char *path,
+                           GError **error)
+{
+    g_autoptr(GPtrArray) libraries = g_ptr_array_new_with_free_func((GDestroyNotify)sharedlib_free);
+
+    if (!initramfs_add_file(initramfs, source, path, error) ||
+        !sharedlibs_find(source, libraries, error))
+        return false;
+    for (guint i = 0; i < libraries->len; i++) {
+        const struct sharedlib *library = libraries->pdata[i];
+
+        if (!initramfs_add_file(initramfs, library->source, library->path, error))
+            return false;
+    }
     return true;
 }
 

@@ -35,6 +35,11 @@ void initramfs_add_node(struct initramfs *initramfs, const char *path, unsigned 
 bool initramfs_add_file(struct initramfs *initramfs, const char *source, const char *path,
                         GError **error);
 
+/* Adds a program and the shared libraries it needs, at the paths where its loader
+ * looks for them. False: error set. */
+bool initramfs_add_program(struct initramfs *initramfs, const char *source, const char *path,
+                           GError **error);
+
 /*
  * Adds kernel modules and what they need, uncompressed, and lists them in load order in /lodge/modules,
  * which init reads. Call once per initramfs.

@@ -14,7 +14,7 @@
 #include <sys/utsname.h>
 
 static char *output, *kernel, *init_path, *busybox;
-static char **modules, **files, **links, **directories;
+static char **modules, **files, **programs, **links, **directories;
 static gboolean with_busybox, print_missing;
 
 static const GOptionEntry options[] = {
@@ -31,6 +31,8 @@ static const GOptionEntry options[] = {
     {"tolerate-missing", 0, 0, G_OPTION_ARG_NONE, &print_missing,
      "Modules that the kernel doesn't have are a warning", NULL},
     {"file", 'f', 0, G_OPTION_ARG_FILENAME_ARRAY, &files, "Add a file of the host", "SRC[:DST]"},
+    {"program", 'p', 0, G_OPTION_ARG_FILENAME_ARRAY, &programs,
+     "Add a program of the host and its shared libraries", "SRC[:DST]"},
     {"link", 'l', 0, G_OPTION_ARG_FILENAME_ARRAY, &links, "Add a symbolic link", "TARGET:DST"},
     {"directory", 'd', 0, G_OPTION_ARG_FILENAME_ARRAY, &directories, "Add a folder", "DST"},
     {"busybox", 'b', 0, G_OPTION_ARG_NONE, &with_busybox,
@@ -65,6 +67,21 @@ static void split_pair(const char *pair, char **source, char **destination)
 
     *source = colon ? g_strndup(pair, (gsize)(colon - pair)) : g_strdup(pair);
     *destination = g_strdup(colon ? colon + 1 : pair);
+}
+
+static bool add_pairs(struct initramfs *initramfs, char **pairs,
+                      bool (*add)(struct initramfs *initramfs, const char *source, const char *path,
+                                  GError **error),
+                      GError **error)
+{
+    for (; pairs && *pairs; pairs++) {
+        g_autofree char *source = NULL, *destination = NULL;
+
+        split_pair(*pairs, &source, &destination);
+        if (!add(initramfs, source, destination, error))
+            return false;
+    }
+    return true;
 }
 
 static bool add_busybox(struct initramfs *initramfs, GError **error)
@@ -130,13 +147,9 @@ static bool build(struct initramfs *initramfs, GError **error)
         return false;
     if ((with_busybox || busybox) && !add_busybox(initramfs, error))
         return false;
-    for (char **file = files; file && *file; file++) {
-        g_autofree char *source = NULL, *destination = NULL;
-
-        split_pair(*file, &source, &destination);
-        if (!initramfs_add_file(initramfs, source, destination, error))
-            return false;
-    }
+    if (!add_pairs(initramfs, files, initramfs_add_file, error) ||
+        !add_pairs(initramfs, programs, initramfs_add_program, error))
+        return false;
     for (char **link = links; link && *link; link++) {
         g_autofree char *target = NULL, *destination = NULL;
 
