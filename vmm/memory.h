@@ -5,12 +5,14 @@
  * RAM is memfd-backed and shared (MAP_SHARED, lazily faulted), so that it can be handed to another
  * process. A region maps [gpa, gpa + size) to host memory; regions never overlap. Lookups take no
  * lock: they read an immutable snapshot of the sorted region list, which a change replaces. RAM
- * added at start stays until memory_destroy, so pointers into it stay valid; a removed region's
- * mapping may only be unmapped by its owner after memory_remove returned and users have drained.
+ * added at start stays until memory_destroy, so pointers into it stay valid. Pointers to regions
+ * (memory_regions, span.region) stay valid inside an RCU section (vmm/rcu.h), or while nobody
+ * changes the map.
  *
  * Devices do not use this header's pointers: they go through vmm/dma.h.
  *
- * Threads: lookups from any thread; changes from the main thread.
+ * Threads: lookups from any thread; RAM, listener and dirty tracking from the main thread;
+ * memory_add and memory_remove from any thread, also from a bus handler (a guest that moves a BAR).
  */
 #ifndef VMM_MEMORY_H
 #define VMM_MEMORY_H
@@ -77,8 +79,10 @@ bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
 /* Adds a region over memory that the caller owns (a BAR, a ROM). -EEXIST on overlap, -EINVAL on bad
  * alignment or wrap, or the listener's error. */
 int memory_add(struct memory *memory, const struct memory_region *region);
-int memory_remove(struct memory *memory, uint64_t gpa,
-                  uint64_t size); /* exact match, else -ENOENT */
+/* Exact match, else -ENOENT. The guest does not see the region any more when this returns. Lookups
+ * in progress on other threads have ended too, unless the caller is inside an RCU section (a bus
+ * handler): an owner unmaps the host memory only after a removal outside of one. */
+int memory_remove(struct memory *memory, uint64_t gpa, uint64_t size);
 
 /* The regions of the current snapshot, sorted by gpa; valid until the next change. */
 const struct memory_region *memory_regions(const struct memory *memory, unsigned *count);
@@ -109,6 +113,7 @@ int memory_write(struct memory *memory, uint64_t gpa, const void *buffer, uint64
  */
 int memory_dirty_start(struct memory *memory); /* 0 or -ENOMEM */
 void memory_dirty_stop(struct memory *memory);
+bool memory_is_tracking(const struct memory *memory); /* any thread */
 void memory_mark_dirty(struct memory *memory, uint64_t gpa, uint64_t len);
 void memory_dirty_sync(struct memory *memory, const struct memory_region *region, uint64_t *bitmap);
 
