@@ -46,7 +46,7 @@ bool initramfs_add_program(struct initramfs *initramfs, const char *source, cons
  *
  * tree: "/lib/modules/VERSION" or a folder with the same files (modules.dep at least).
  * names: NULL-terminated; each a module ("virtio-pci" is "virtio_pci"), an alias of modules.alias
- * ("fs-9p"), or either with parameters after a blank ("overlay metacopy=on"). A leading '?' makes a
+ * ("fs-9p"), the path of a module file outside the tree, or any of them with parameters after a blank ("overlay metacopy=on"). A leading '?' makes a
  * name optional. What is built into the kernel needs nothing.
  * Soft dependencies come along where the tree has them.
  * missing: if not NULL, set to a NULL-terminated list (g_strfreev) of mandatory names that the tree

@@ -21,6 +21,7 @@ struct kmodules {
     char *text;          /* of modules.dep; struct module points into it */
     GHashTable *by_name; /* name -> struct module */
     GHashTable *builtin; /* set of names */
+    GPtrArray *outside;  /* paths of files that are not in the tree */
     char *alias_text;    /* of modules.alias, once it was needed */
     GPtrArray *patterns; /* pattern, name, pattern, name, ... into alias_text */
     GHashTable *exact;   /* pattern without wildcards -> GPtrArray of names */
@@ -162,6 +163,7 @@ struct kmodules *kmodules_open(const char *tree, GError **error)
     g_autofree char *builtin = NULL, *softdep = NULL;
 
     modules->tree = g_strdup(tree);
+    modules->outside = g_ptr_array_new_with_free_func(g_free);
     modules->by_name = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, module_free);
     modules->builtin = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (!read_file(modules, "modules.dep", &modules->text, error)) {
@@ -184,6 +186,7 @@ void kmodules_close(struct kmodules *modules)
     g_hash_table_unref(modules->builtin);
     g_clear_pointer(&modules->exact, g_hash_table_unref);
     g_clear_pointer(&modules->patterns, g_ptr_array_unref);
+    g_ptr_array_unref(modules->outside);
     g_free(modules->alias_text);
     g_free(modules->text);
     g_free(modules->tree);
@@ -228,12 +231,39 @@ static bool resolve_name(struct kmodules *modules, const char *name, GPtrArray *
     return g_hash_table_contains(modules->builtin, name);
 }
 
+/* A file that depmod has not seen: the field "depends=a,b" of its .modinfo section. */
+static bool resolve_file(struct kmodules *modules, const char *path, GPtrArray *files)
+{
+    static const char key[] = "\0depends=";
+    g_autoptr(GMappedFile) file = g_mapped_file_new(path, FALSE, NULL);
+    gsize size = file ? g_mapped_file_get_length(file) : 0;
+    const char *data = size ? g_mapped_file_get_contents(file) : NULL;
+    const char *field = data ? memmem(data, size, key, sizeof(key) - 1) : NULL;
+    g_autofree char *text = NULL, *kept = NULL;
+    g_auto(GStrv) needs = NULL;
+
+    if (!field)
+        return false;
+    field += sizeof(key) - 1;
+    text = g_strndup(field, (gsize)(data + size - field));
+    needs = g_strsplit(text, ",", -1);
+    for (char **need = needs; *need; need++)
+        if (**need && !resolve_name(modules, *need, files))
+            return false;
+    kept = g_strdup(path);
+    g_ptr_array_add(modules->outside, kept);
+    g_ptr_array_add(files, g_steal_pointer(&kept));
+    return true;
+}
+
 bool kmodules_resolve(struct kmodules *modules, const char *name, GPtrArray *files)
 {
     g_autofree char *plain = normalize(name);
     const GPtrArray *names;
     bool found;
 
+    if (strchr(name, '/'))
+        return resolve_file(modules, name, files);
     if (resolve_name(modules, plain, files))
         return true;
     read_aliases(modules);

@@ -20,8 +20,9 @@ struct kmodules *kmodules_open(const char *tree, GError **error);
 void kmodules_close(struct kmodules *modules);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Kmodules, kmodules_close)
 
-/* Appends to `files` (paths relative to the tree, owned by `modules`) what must be loaded for `name`
- * (a module or an alias), in load order, without what is in `files` already. False: the kernel has no
+/* Appends to `files` (paths relative to the tree or absolute, owned by `modules`) what must be loaded for
+ * `name` (a module, an alias, or the path of a module file outside the tree, which says itself what it
+ * needs), in load order, without what is in `files` already. False: the kernel has no
  * such module, neither loadable nor built in. */
 bool kmodules_resolve(struct kmodules *modules, const char *name, GPtrArray *files);
 

@@ -249,6 +249,33 @@ static void test_modules_in_archive(void)
     remove_tree(tree);
 }
 
+/* A driver built out of tree says itself what it needs. */
+static void test_module_file_outside_the_tree(void)
+{
+    static const char info[] = "\x7f"
+                               "ELF ...\0license=GPL\0depends=c,e\0name=extra";
+    g_autofree char *tree = made_up_tree(), *path = g_build_filename(tree, "extra.ko", NULL);
+    const char *names[] = {path, NULL};
+    g_autoptr(Initramfs) initramfs = initramfs_create();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) archive = NULL;
+    struct found found;
+
+    g_assert_true(g_file_set_contents(path, info, sizeof(info), NULL));
+    g_assert_true(initramfs_add_modules(initramfs, tree, names, NULL, &error));
+    g_assert_no_error(error);
+    archive = finish(initramfs);
+    found = find(archive, "lodge/modules");
+    g_assert_true(g_str_has_prefix(found.data, "/lodge/modules.d/kernel/b.ko\n"
+                                               "/lodge/modules.d/kernel/c.ko\n"
+                                               "/lodge/modules.d/kernel/e.ko\n"));
+    g_assert_true(g_str_has_suffix(found.data, "/extra.ko\n"));
+    g_assert_true(g_file_set_contents(path, "not a module", -1, NULL));
+    g_assert_false(initramfs_add_modules(initramfs, tree, names, NULL, &error));
+    g_assert_nonnull(strstr(error->message, path));
+    remove_tree(tree);
+}
+
 static void test_missing_modules_are_listed(void)
 {
     static const char *const names[] = {"b", "nowhere", "torn", NULL};
@@ -338,6 +365,7 @@ int main(int argc, char **argv)
     g_test_add_func("/initramfs/paths-are-cleaned", test_paths_are_cleaned);
     g_test_add_func("/initramfs/missing-file-is-named", test_missing_file_is_named);
     g_test_add_func("/initramfs/modules-in-archive", test_modules_in_archive);
+    g_test_add_func("/initramfs/module-file-outside-the-tree", test_module_file_outside_the_tree);
     g_test_add_func("/initramfs/missing-modules-are-listed", test_missing_modules_are_listed);
     g_test_add_func("/initramfs/no-tree-is-an-error", test_no_tree_is_an_error);
     g_test_add_func("/kmodules/dependencies-come-first", test_dependencies_come_first);
