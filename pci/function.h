@@ -82,6 +82,7 @@ struct pci_bar {
     unsigned flags;   /* enum pci_bar_flags */
     uint64_t address; /* where it is mapped now; meaningful while mapped */
     bool mapped;      /* decoding is on and the address is usable */
+    uint64_t refused; /* last address that could not be mapped: said once */
     struct pci_function *function;
     struct pci_doorbell *doorbells;
     struct pci_mapping *mappings;
@@ -101,18 +102,25 @@ struct pci_function {
     const struct pci_function_ops *ops;
     struct dma dma;
     struct memory *memory;
+    struct interrupts *interrupts;
+    struct loop *loop;
     struct pci_host *host; /* NULL while not attached */
     uint8_t slot, number;  /* device 0-31, function 0-7 */
     uint8_t config[PCI_CONFIG_SIZE];
     uint8_t writable[PCI_CONFIG_SIZE];    /* bits the guest may change */
     uint8_t write_clear[PCI_CONFIG_SIZE]; /* bits cleared by writing one */
+    uint8_t *power_on;                    /* what reset restores; taken at first use */
     unsigned next_capability;             /* where the next standard capability goes */
     unsigned last_capability;
+    unsigned next_extended, last_extended; /* the same of the list from 0x100 on */
+    unsigned pcie_capability;              /* its offset */
     struct pci_bar bars[PCI_BARS];
     struct pci_msix msix;
     struct irq_line intx;
     bool has_intx;
-    bool intx_level;      /* what the device drives, before the command register's disable bit */
+    bool intx_level; /* what the device drives, before the command register's disable bit */
+    uint8_t saved_config[PCI_CONFIG_SIZE]; /* of the state table: checked before it counts */
+    GByteArray *saved_msix;
     pthread_mutex_t lock; /* config space and BAR mapping; never held in a callback */
 };
 
@@ -123,7 +131,8 @@ struct pci_environment {
     struct loop *loop; /* main loop: INTx resampling */
 };
 
-/* Initialises a type 0 function. @name and the lifecycle ops go to device_init. */
+/* Initialises a type 0 function with a PCIe capability (root complex integrated endpoint, so that
+ * drivers see extended config space). @name and the lifecycle ops go to device_init. */
 void pci_function_init(struct pci_function *function, const char *name, const char *type,
                        const struct device_ops *device_ops, const struct pci_function_ops *ops,
                        const struct pci_identity *identity, const struct pci_environment *env);
@@ -138,6 +147,10 @@ int pci_function_add_capability(struct pci_function *function, uint8_t id, unsig
 /* Appends a PCIe extended capability (offset >= 0x100); returns its offset or -ENOSPC. */
 int pci_function_add_extended_capability(struct pci_function *function, uint16_t id,
                                          uint8_t version, unsigned size);
+/* Sets config bytes as the device (1, 2 or 4, little-endian), masks aside. At set-up, or from
+ * config_read; not for the command register or BARs. */
+void pci_function_config_set(struct pci_function *function, unsigned offset, unsigned size,
+                             uint32_t value);
 /* MSI-X with @vectors (1-2048) in BAR @bar; the table takes 16 bytes a vector from @table_offset,
  * the PBA 8 bytes per 64 from @pba_offset (both 8-aligned, not overlapping). 0 or -errno. */
 int pci_function_add_msix(struct pci_function *function, unsigned vectors, unsigned bar,
@@ -159,7 +172,8 @@ int pci_function_add_mapping(struct pci_function *function, unsigned bar, uint64
 
 /* ---- used by the data path ---- */
 
-/* Fires MSI-X vector @vector (out of range, or MSI-X disabled: nothing). Any thread. */
+/* Fires MSI-X vector @vector (out of range, or MSI-X disabled: nothing). A vector counts as masked
+ * while bus mastering is off: a message is a memory write. Any thread. */
 void pci_function_fire(struct pci_function *function, unsigned vector);
 bool pci_function_msix_enabled(const struct pci_function *function);
 /* Drives INTx (nothing happens on the line while MSI-X is on or it is disabled). Any thread. */
@@ -177,12 +191,14 @@ uint64_t pci_function_region_read(struct pci_function *function, unsigned region
                                   unsigned size);
 void pci_function_region_write(struct pci_function *function, unsigned region, uint64_t offset,
                                unsigned size, uint64_t value);
-/* Config space to power-on values (masks say what), MSI-X masked and off, BARs unmapped. Part of a
- * device's own reset op. BAR addresses that the firmware assigned are kept when @keep_bars. */
+/* Config space to power-on values, MSI-X masked and off, nothing pending, INTx low. Part of a
+ * device's own reset op. With @keep_bars BARs and decoding return to what the firmware
+ * (pci_host_assign) had set, else to zero and off. */
 void pci_function_reset(struct pci_function *function, bool keep_bars);
 
 /* State table of the PCI part (config, MSI-X); a device's own table nests it as its first field, and
- * calls pci_function_after_load from its own after_load: it remaps BARs and reroutes vectors. */
+ * calls pci_function_before_save and _after_load from its own ops: they check what was loaded, remap
+ * BARs and reroute vectors. */
 extern const struct state_table pci_function_state;
 void pci_function_before_save(struct pci_function *function);
 bool pci_function_after_load(struct pci_function *function, GError **error);
