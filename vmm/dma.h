@@ -11,7 +11,8 @@
  * private copy, or dma_load* (one aligned little-endian access, never torn).
  *
  * Errors: -EFAULT (no such memory, or read-only), -EACCES (bus mastering off), -EAGAIN (refused by
- * the lifecycle state; counted as a violation by the gate), -E2BIG (too many pieces for the iovec).
+ * the lifecycle state; counted as a violation by the gate), -E2BIG (too many pieces for the iovec),
+ * -EINVAL (a load or store that is not naturally aligned).
  * Nothing is transferred on error.
  *
  * Threads: any; the caller serialises accesses that must be ordered (barriers as in the ring code).

@@ -50,15 +50,20 @@ struct irq_msi {
     uint32_t data;
     bool routed;          /* a message was set */
     bool masked;          /* not attached: signals stay in fd */
+    bool attached;        /* the controller listens to fd; private to irq.c, as the next two */
+    uint64_t set_address; /* the message that the controller has for gsi */
+    uint32_t set_data;
+    bool set;
     bool latched;         /* fired while the state forbade it; atomic */
     uint64_t fired;       /* statistics; atomic */
     struct irq_msi *next; /* of the same device: the list that a resume walks */
 };
 
-/* Starts masked, without a message. 0 or -errno. */
+/* Starts masked, without a message. 0 or -errno (-ENOSPC: the controller has no number left). */
 int irq_msi_init(struct irq_msi *msi, struct interrupts *interrupts, struct device *device);
 void irq_msi_finish(struct irq_msi *msi);
 
+/* Kept while masked, so that the writes of one guest update reach the controller once. */
 int irq_msi_set_message(struct irq_msi *msi, uint64_t address, uint32_t data);
 int irq_msi_set_masked(struct irq_msi *msi, bool masked); /* unmasking delivers what is pending */
 bool irq_msi_pending(const struct irq_msi *msi);
