@@ -10,18 +10,19 @@
  *     dma_*           (vmm/dma)     DMA_READ, DMA_WRITE
  *     irq_*           (vmm/irq)     INTERRUPT
  *     region access   (pci, bus)    CONFIG, REGISTER_READ, REGISTER_WRITE
- *     device_stream_* (below)       SAVE, LOAD
+ *     device_save, device_load      SAVE, LOAD
  *
- *   RUNNING, PRE_COPY            everything
+ *   RUNNING, PRE_COPY            everything (in PRE_COPY the state may be read already)
  *   RUNNING_P2P, PRE_COPY_P2P    accesses are answered; no DMA, interrupts are latched; doorbells wait
  *   STOP                         config space and MSI-X table are answered, registers read without
- *                                side effects, register writes are counted and dropped
+ *                                side effects, register writes are counted and dropped; what the
+ *                                host side changes may still latch an interrupt
  *   STOP_COPY                    no accesses (reads give all ones); the state may be read
  *   RESUMING                     no accesses; the state may be written
  *   ERROR                        nothing but reset
  *
  * A refused operation that a well-behaved orchestrator would not cause is a violation: it is counted
- * and, with device_violations_fatal (tests), aborts.
+ * and, with device_violations_fatal (tests), aborts. (Guest accesses in ERROR are not: vCPUs may run.)
  *
  * Threads: state changes on the main thread; gates on any thread (one atomic load).
  */
@@ -102,13 +103,20 @@ struct device {
     struct irq_line *lines;
     struct log_limit guest_errors; /* for log_guest(&device->guest_errors, device->name, ...) */
     uint64_t violations;           /* refused operations, atomic */
-    struct device *next;           /* of struct devices */
+    bool quiescing;                /* asked to quiesce, not there yet; the rest is device.c's own */
+    enum device_state origin, target;
+    struct device *next; /* of struct devices */
 };
 
 /* Starts in RUNNING. @name is copied. */
 void device_init(struct device *device, const char *name, const char *type,
                  const struct device_ops *ops);
 void device_finish(struct device *device);
+
+/* Power-on: drops latched interrupts; from any state, ERROR too. Main thread. */
+void device_reset(struct device *device);
+/* To ERROR, for good until a reset; @reason (one line) is logged. Main thread. */
+void device_fail(struct device *device, const char *reason);
 
 enum device_verdict device_check(struct device *device, enum device_operation operation);
 static inline enum device_state device_state(const struct device *device)
@@ -135,6 +143,7 @@ void device_violations_fatal(bool fatal);
 
 struct devices {
     struct device *first; /* in order of addition */
+    bool changing;        /* in devices_set_state() */
 };
 
 bool devices_add(struct devices *devices, struct device *device, GError **error); /* name taken? */
@@ -144,7 +153,9 @@ struct device *devices_find(const struct devices *devices, const char *name);
 /*
  * Brings every device to @target along the legal arcs, with a barrier at P2P both ways: no device
  * goes on to STOP (or back to RUNNING) before all have reached P2P. If one fails or does not drain
- * in @timeout_ms, all go back to where they were and the error names it. Main thread.
+ * in @timeout_ms, all go back to where they were and the error names it. A device in ERROR stays
+ * there; it keeps others from being saved or loaded, not from pausing. Turns the main loop while it
+ * waits; entered again from there (or devices_add), it fails. Main thread.
  */
 bool devices_set_state(struct devices *devices, enum device_state target, unsigned timeout_ms,
                        GError **error);

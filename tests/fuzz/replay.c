@@ -62,6 +62,7 @@ static void catch_crashes(const char *program)
         /* The sanitizer reports signals better than we do; it calls this on its way out. */
         __sanitizer_set_death_callback(dump_current);
         signal(SIGALRM, die);
+        signal(SIGABRT, die);
         return;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
