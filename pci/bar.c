@@ -24,6 +24,7 @@
 
 #include "pci/host.h"
 #include "vmm/memory.h"
+#include "vmm/rcu.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(pci_bar_map, "%s bar=%u address=0x%" PRIx64 " size=0x%" PRIx64,
@@ -241,8 +242,13 @@ static void map_part(struct pci_bar *bar, struct pci_mapping *part)
 
 static void unmap_part(struct pci_bar *bar, struct pci_mapping *part)
 {
-    if (part->mapped)
-        memory_remove(bar->function->memory, bar->address + part->offset, part->size);
+    if (!part->mapped)
+        return;
+    /* Inside a section memory_remove does not wait for readers: one may want the lock that we hold.
+     * The memory itself stays with the device. */
+    rcu_read_begin();
+    memory_remove(bar->function->memory, bar->address + part->offset, part->size);
+    rcu_read_end();
     part->mapped = false;
 }
 
