@@ -154,10 +154,14 @@ void pci_intx_update(struct pci_function *function)
         return; /* no line yet */
     bool level = function->intx_level && !(command & PCI_COMMAND_INTX_DISABLE) &&
                  !pci_function_msix_enabled(function);
-    if (level != __atomic_load_n(&function->intx.level, __ATOMIC_ACQUIRE)) {
-        trace_pci_intx(function->device.name, level);
+    if (level == __atomic_load_n(&function->intx.level, __ATOMIC_ACQUIRE))
+        return;
+    trace_pci_intx(function->device.name, level);
+    /* While a stream is loaded the line may not move; it is looked at when the device runs again. */
+    if (device_rule(device_state(&function->device), DEVICE_OP_INTERRUPT) == DEVICE_REFUSE)
+        __atomic_store_n(&function->intx.level, level, __ATOMIC_RELEASE);
+    else
         irq_line_set(&function->intx, level);
-    }
 }
 
 void pci_function_set_intx(struct pci_function *function, bool level)

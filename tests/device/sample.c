@@ -83,7 +83,7 @@ static const struct pci_identity sample_identity = {
 
 struct sample *sample_create_bare(struct harness *h, const char *name)
 {
-    struct sample *s = sample_create_bare(x->h, "huge");
+    struct sample *s = g_new0(struct sample, 1);
     struct pci_function *f = &s->function;
 
     pci_function_init(f, name, "sample", &sample_device_ops, &sample_ops, &sample_identity,
