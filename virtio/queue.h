@@ -44,7 +44,7 @@ struct virtq_features {
 struct virtq_element {
     uint16_t id;        /* head index (split) or buffer id (packed) */
     uint16_t count;     /* ring slots the chain took (packed) */
-    uint16_t sequence;  /* order of popping, for in-order completion */
+    uint16_t sequence;  /* place in the order of popping, for in-order completion */
     unsigned out_count; /* pieces the device reads, first in iov[] */
     unsigned in_count;  /* pieces the device writes, after them */
     uint64_t out_bytes;
@@ -83,7 +83,7 @@ struct virtq {
     uint16_t max_size;                              /* what the device offers */
     uint64_t descriptors, driver_area, device_area; /* guest-physical */
     uint16_t vector;                                /* MSI-X vector or VIRTIO_MSI_NO_VECTOR */
-    bool enabled;
+    bool enabled; /* by the driver; it is in use from virtq_enable on */
     bool broken;
     bool paused; /* pop finds nothing (lifecycle, queue reset); atomic */
     struct virtq_features features;
