@@ -65,6 +65,9 @@ struct virtio_class {
 struct virtio_transport_ops {
     void (*notify_queue)(void *opaque, unsigned vector); /* used buffer notification */
     void (*notify_config)(void *opaque);                 /* configuration change notification */
+    /* The device is being reset: forget interrupts and selectors. With the device's lock held: it
+     * must not call back. */
+    void (*reset)(void *opaque);
 };
 
 struct virtio_device {
@@ -74,10 +77,11 @@ struct virtio_device {
     struct loop *loop;
     const struct virtio_transport_ops *transport;
     void *transport_opaque;
-    uint64_t offered;    /* feature bits offered (user options may have removed some) */
-    uint64_t negotiated; /* accepted by the driver, fixed at FEATURES_OK */
-    uint8_t status;      /* atomic */
-    bool started;        /* between start and stop; loop's thread */
+    uint64_t offered;         /* feature bits offered (user options may have removed some) */
+    uint64_t driver_features; /* as the driver writes them */
+    uint64_t negotiated;      /* accepted by the driver, fixed at FEATURES_OK */
+    uint8_t status;           /* atomic */
+    bool started;             /* between start and stop; loop's thread */
     uint32_t config_generation;
     uint8_t config[VIRTIO_MAX_CONFIG_SIZE];
     uint8_t config_writable[VIRTIO_MAX_CONFIG_SIZE];
@@ -115,6 +119,10 @@ void virtio_device_set_ring_options(struct virtio_device *vdev,
 bool virtio_ring_options_read(const struct options *options, struct virtio_ring_options *ring,
                               uint16_t *queue_size, GError **error);
 void virtio_device_finish(struct virtio_device *vdev);
+static inline struct virtq *virtio_device_queue(struct virtio_device *vdev, unsigned index)
+{
+    return &vdev->queues[index];
+}
 
 static inline bool virtio_device_has(const struct virtio_device *vdev, unsigned feature_bit)
 {
@@ -122,14 +130,19 @@ static inline bool virtio_device_has(const struct virtio_device *vdev, unsigned 
 }
 
 /* ---- for device types (on the loop) ---- */
-void virtio_device_needs_reset(struct virtio_device *vdev, const char *why); /* any thread */
+/* Any thread, also out of virtq_pop: the device is stopped from the loop, later. */
+void virtio_device_needs_reset(struct virtio_device *vdev, const char *why);
 void virtio_device_stopped(struct virtio_device *vdev);
 void virtio_device_queue_stopped(struct virtio_device *vdev, unsigned index);
 /* Changes config bytes, bumps the generation, and (@notify) tells the driver. Any thread. */
 void virtio_device_set_config(struct virtio_device *vdev, unsigned offset, const void *data,
                               unsigned size, bool notify);
 
-/* ---- for transports (vCPU threads) ---- */
+/* ---- for transports (vCPU threads, but for connect) ---- */
+
+/* Before anything else: whose lifecycle, name and DMA the device has, and how it interrupts. */
+void virtio_device_connect(struct virtio_device *vdev, struct device *device, struct dma *dma,
+                           const struct virtio_transport_ops *transport, void *opaque);
 uint64_t virtio_device_config_read(struct virtio_device *vdev, unsigned offset, unsigned size);
 void virtio_device_config_write(struct virtio_device *vdev, unsigned offset, unsigned size,
                                 uint64_t value);
@@ -138,6 +151,12 @@ void virtio_device_set_status(struct virtio_device *vdev, uint8_t status);
 void virtio_device_set_driver_features(struct virtio_device *vdev, unsigned word, uint32_t bits);
 void virtio_device_enable_queue(struct virtio_device *vdev, unsigned index);
 void virtio_device_reset_queue(struct virtio_device *vdev, unsigned index);
+bool virtio_device_queue_enabled(struct virtio_device *vdev,
+                                 unsigned index); /* as the driver sees */
+/* Brackets a change of the driver's settings of a queue (size, addresses); false: it is enabled or
+ * being reset, and they may not change now. */
+bool virtio_device_begin_queue_setup(struct virtio_device *vdev, unsigned index);
+void virtio_device_end_queue_setup(struct virtio_device *vdev);
 bool virtio_device_queue_resetting(struct virtio_device *vdev, unsigned index);
 void virtio_device_kick(struct virtio_device *vdev,
                         unsigned index); /* a doorbell without eventfd */
