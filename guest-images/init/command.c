@@ -27,6 +27,8 @@
 
 #define STREAM_ROOM (64u << 10)
 #define END_WAIT    10000 /* ms for the host's END after EXIT */
+#define POWER_WAIT  10000 /* ms that the command may take to end after the power button */
+#define BUTTONS_MAX 4
 
 /* Bytes on their way from one descriptor to another. from < 0: ended; to < 0: nobody listens. */
 struct stream {
@@ -42,6 +44,9 @@ struct session {
     uint64_t stdin_end;      /* end of input after so many bytes; UINT64_MAX: not known */
     int signals;             /* signalfd with SIGCHLD */
     int terminal;            /* master side in tty mode, else -1 */
+    int button[BUTTONS_MAX];
+    size_t button_count;
+    uint64_t kill_at; /* ns: the power button was pressed; 0: it was not */
     pid_t pid;
     bool exited;
     int status; /* as wait() gives it */
@@ -93,6 +98,8 @@ static void start_field(struct command *command, const char *key, char *value)
         strings_add(&command->env, value);
     } else if (!strcmp(key, "mount")) {
         strings_add(&command->mounts, value);
+    } else if (!strcmp(key, "ip")) {
+        strings_add(&command->addresses, value);
     } else if (!strcmp(key, "cwd")) {
         command->cwd = value;
     } else if (!strcmp(key, "hostname")) {
@@ -147,6 +154,8 @@ static void prepare(struct command *command)
 {
     for (size_t i = 0; i < command->mounts.count; i++)
         root_mount_share(command->mounts.item[i]);
+    for (size_t i = 0; i < command->addresses.count; i++)
+        net_configure(command->addresses.item[i]);
     if (command->clock)
         set_clock(command->clock);
     if (command->hostname && sethostname(command->hostname, strlen(command->hostname)))
@@ -462,11 +471,47 @@ static void close_empty(struct session *session)
     }
 }
 
+/* A shell on a terminal ignores SIGTERM, but takes SIGHUP for the end. */
+static void ask_to_end(struct session *session)
+{
+    const char *input = session->command->stdio[0];
+
+    say("the power button was pressed");
+    kill(-session->pid, SIGTERM);
+    if (session->terminal >= 0 || (input && !strcmp(input, "console")))
+        kill(-session->pid, SIGHUP);
+    kill(-session->pid, SIGCONT);
+    session->kill_at = now_ns() + (uint64_t)POWER_WAIT * 1000000;
+}
+
+static void check_buttons(struct session *session)
+{
+    for (size_t i = 0; i < session->button_count; i++)
+        if (power_pressed(session->button[i]) && !session->kill_at)
+            ask_to_end(session);
+    if (session->kill_at && now_ns() >= session->kill_at)
+        kill(-1, SIGKILL);
+}
+
+static void pump_stream(struct session *session, int i, short events)
+{
+    struct stream *stream = &session->stream[i];
+
+    if (!events || stream->from < 0)
+        return;
+    if (!stream->have)
+        stream_fill(session, i);
+    else if (i && (events & POLLHUP)) /* the host reads no more */
+        stream_close(session, i);
+    else
+        stream_drain(session, i);
+}
+
 /* One round: waits for something to do, does it. */
 static void pump(struct session *session)
 {
-    struct pollfd fds[5] = {{.fd = session->signals, .events = POLLIN},
-                            {.fd = control_fd(), .events = POLLIN}};
+    struct pollfd fds[5 + BUTTONS_MAX] = {{.fd = session->signals, .events = POLLIN},
+                                          {.fd = control_fd(), .events = POLLIN}};
 
     for (int i = 0; i < 3; i++) {
         struct stream *stream = &session->stream[i];
@@ -474,24 +519,17 @@ static void pump(struct session *session)
         fds[2 + i].fd = stream->have ? stream->to : stream->from;
         fds[2 + i].events = stream->have ? POLLOUT : POLLIN;
     }
-    if (poll(fds, 5, -1) < 0)
+    for (size_t i = 0; i < session->button_count; i++)
+        fds[5 + i] = (struct pollfd){.fd = session->button[i], .events = POLLIN};
+    if (poll(fds, 5 + session->button_count, session->kill_at ? 100 : -1) < 0)
         return;
+    check_buttons(session);
     if (fds[0].revents)
         reap(session);
     if (fds[1].revents)
         handle_control(session);
-    for (int i = 0; i < 3; i++) {
-        struct stream *stream = &session->stream[i];
-
-        if (!fds[2 + i].revents || stream->from < 0)
-            continue;
-        if (!stream->have)
-            stream_fill(session, i);
-        else if (i && (fds[2 + i].revents & POLLHUP)) /* the host reads no more */
-            stream_close(session, i);
-        else
-            stream_drain(session, i);
-    }
+    for (int i = 0; i < 3; i++)
+        pump_stream(session, i, fds[2 + i].revents);
     if (session->stream[0].from >= 0 && !session->stream[0].have &&
         session->stream[0].total >= session->stdin_end)
         end_input(session);
@@ -535,6 +573,7 @@ void command_run(struct command *command)
     for (int i = 0; i < 3; i++)
         session.stream[i].from = session.stream[i].to = -1;
     prepare(command);
+    session.button_count = power_open(session.button, BUTTONS_MAX);
     start(&session);
     while (!session.exited)
         pump(&session);

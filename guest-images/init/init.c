@@ -17,15 +17,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -90,8 +87,8 @@ const char *setting(const char *key)
 
 static void check_settings(void)
 {
-    static const char *const known[] = {"control", "exec",  "init",    "end",
-                                        "root",    "mount", "overlay", "hostname"};
+    static const char *const known[] = {"control", "exec",    "init",     "end", "root",
+                                        "mount",   "overlay", "hostname", "ip"};
 
     for (size_t i = 0; i < setting_count; i++) {
         bool found = false;
@@ -183,17 +180,11 @@ static void load_modules(void)
 static void set_up_machine(void)
 {
     struct rlimit memlock = {RLIM_INFINITY, RLIM_INFINITY}, files = {1024, 1 << 20};
-    struct ifreq lo = {.ifr_name = "lo"};
     const char *name = setting("hostname");
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (fd >= 0) {
-        if (ioctl(fd, SIOCGIFFLAGS, &lo) == 0) {
-            lo.ifr_flags |= IFF_UP;
-            ioctl(fd, SIOCSIFFLAGS, &lo);
-        }
-        close(fd);
-    }
+    net_loopback();
+    for (const struct setting *s = NULL; (s = setting_next("ip", s));)
+        net_configure(s->value);
     setrlimit(RLIMIT_MEMLOCK, &memlock);
     setrlimit(RLIMIT_NOFILE, &files);
     if (name && sethostname(name, strlen(name)))

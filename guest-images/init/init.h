@@ -27,6 +27,7 @@ struct command {
     struct strings args;
     struct strings env;
     struct strings mounts;
+    struct strings addresses;
     const char *cwd;
     const char *hostname;
     const char *clock;    /* "SECONDS.NANOSECONDS" to set CLOCK_REALTIME to, or NULL */
@@ -67,6 +68,14 @@ void root_early(void);  /* /proc /sys /dev of the initramfs */
 void root_enter(void);  /* mounts the root that lodge.root= names and makes it "/" */
 void root_shares(void); /* lodge.mount= */
 void root_mount_share(const char *spec);
+
+/* net.c */
+void net_loopback(void);
+void net_configure(const char *spec); /* lodge.ip= */
+
+/* power.c */
+size_t power_open(int fds[], size_t room); /* input devices with a power button */
+bool power_pressed(int fd);                /* reads what is there */
 
 /* control.c */
 void control_open(void); /* finds the ports; fails if there is no control port in time */
