@@ -31,9 +31,13 @@ void initramfs_add_node(struct initramfs *initramfs, const char *path, unsigned 
                         unsigned major, unsigned minor);
 
 /* Adds a file of the host with its permission bits; follows symbolic links. False: error set, with the
- * file's name. The content is mapped, not copied: the file must not change until the archive is made. */
+ * file's name. */
 bool initramfs_add_file(struct initramfs *initramfs, const char *source, const char *path,
                         GError **error);
+
+/* What every guest starts with: `init` (a host file, guest-images/init) as /init, the folders it mounts on,
+ * and the device nodes that are used before it has mounted /dev. False: error set. */
+bool initramfs_add_init(struct initramfs *initramfs, const char *init, GError **error);
 
 /* Adds a program and the shared libraries it needs, at the paths where its loader
  * looks for them. False: error set. */

@@ -235,10 +235,11 @@ static bool resolve_name(struct kmodules *modules, const char *name, GPtrArray *
 static bool resolve_file(struct kmodules *modules, const char *path, GPtrArray *files)
 {
     static const char key[] = "\0depends=";
-    g_autoptr(GMappedFile) file = g_mapped_file_new(path, FALSE, NULL);
-    gsize size = file ? g_mapped_file_get_length(file) : 0;
-    const char *data = size ? g_mapped_file_get_contents(file) : NULL;
-    const char *field = data ? memmem(data, size, key, sizeof(key) - 1) : NULL;
+    g_autofree char *data = NULL;
+    gsize size = 0;
+    const char *field = g_file_get_contents(path, &data, &size, NULL)
+                            ? memmem(data, size, key, sizeof(key) - 1)
+                            : NULL;
     g_autofree char *text = NULL, *kept = NULL;
     g_auto(GStrv) needs = NULL;
 

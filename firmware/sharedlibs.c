@@ -266,15 +266,14 @@ static bool add_needed(struct image *image, GPtrArray *libraries, GError **error
 
 bool sharedlibs_find(const char *program, GPtrArray *libraries, GError **error)
 {
-    g_autoptr(GMappedFile) file = g_mapped_file_new(program, FALSE, error);
     struct image image = {.name = program};
     g_autoptr(GError) damage = NULL;
+    g_autofree char *content = NULL;
     bool done = true;
 
-    if (!file)
+    if (!g_file_get_contents(program, &content, &image.size, error))
         return false;
-    image.data = (const uint8_t *)g_mapped_file_get_contents(file);
-    image.size = g_mapped_file_get_length(file);
+    image.data = (const uint8_t *)content;
     if (read_segments(&image, &damage))
         done = add_needed(&image, libraries, error);
     else if (damage) {

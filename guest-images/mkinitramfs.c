@@ -134,16 +134,9 @@ static bool add_modules(struct initramfs *initramfs, GError **error)
 
 static bool build(struct initramfs *initramfs, GError **error)
 {
-    static const char *const folders[] = {"/dev", "/proc", "/sys", "/tmp", "/root", "/etc", NULL};
     g_autofree char *init = init_path ? g_strdup(init_path) : default_init();
 
-    for (int i = 0; folders[i]; i++)
-        initramfs_add_directory(initramfs, folders[i], strcmp(folders[i], "/tmp") ? 0755 : 01777);
-    /* What the kernel and init open before /dev is mounted. */
-    initramfs_add_node(initramfs, "/dev/console", S_IFCHR | 0600, 5, 1);
-    initramfs_add_node(initramfs, "/dev/null", S_IFCHR | 0666, 1, 3);
-    initramfs_add_node(initramfs, "/dev/port", S_IFCHR | 0600, 1, 4);
-    if (!initramfs_add_file(initramfs, init, "/init", error))
+    if (!initramfs_add_init(initramfs, init, error))
         return false;
     if ((with_busybox || busybox) && !add_busybox(initramfs, error))
         return false;

@@ -201,6 +201,29 @@ static void test_missing_file_is_named(void)
     g_assert_nonnull(strstr(error->message, "not a regular file"));
 }
 
+/* init's own work starts after it has opened these. */
+static void test_init_has_what_it_needs_at_once(void)
+{
+    g_autoptr(Initramfs) initramfs = initramfs_create();
+    g_autoptr(GBytes) archive = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *tree = made_up_tree(), *init = g_build_filename(tree, "kernel/b.ko", NULL);
+    struct found port;
+
+    g_assert_true(initramfs_add_init(initramfs, init, &error));
+    archive = finish(initramfs);
+    g_assert_cmpstr(find(archive, "init").data, ==, "b");
+    port = find(archive, "dev/port");
+    g_assert_cmpuint(port.mode, ==, S_IFCHR | 0600);
+    g_assert_cmpuint(port.major, ==, 1);
+    g_assert_cmpuint(port.minor, ==, 4);
+    g_assert_true(find(archive, "dev/console").there);
+    g_assert_true(find(archive, "proc").there);
+    remove_tree(tree);
+    g_assert_false(initramfs_add_init(initramfs, init, &error));
+    g_assert_nonnull(strstr(error->message, init));
+}
+
 static void test_dependencies_come_first(void)
 {
     g_autofree char *tree = made_up_tree();
@@ -364,6 +387,8 @@ int main(int argc, char **argv)
     g_test_add_func("/initramfs/same-content-same-bytes", test_same_content_same_bytes);
     g_test_add_func("/initramfs/paths-are-cleaned", test_paths_are_cleaned);
     g_test_add_func("/initramfs/missing-file-is-named", test_missing_file_is_named);
+    g_test_add_func("/initramfs/init-has-what-it-needs-at-once",
+                    test_init_has_what_it_needs_at_once);
     g_test_add_func("/initramfs/modules-in-archive", test_modules_in_archive);
     g_test_add_func("/initramfs/module-file-outside-the-tree", test_module_file_outside_the_tree);
     g_test_add_func("/initramfs/missing-modules-are-listed", test_missing_modules_are_listed);
