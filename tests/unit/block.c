@@ -340,6 +340,66 @@ static void test_batches(const void *variant)
     disk_close(&disk);
 }
 
+/* ---- on an I/O loop: opened and closed by the main thread, used by the loop's ---- */
+
+struct io_loop_test {
+    struct block *block;
+    struct request requests[32];
+    unsigned left; /* atomic */
+    bool wrong_thread;
+};
+
+static void io_loop_done(struct block_request *block_request, int result)
+{
+    struct io_loop_test *test = block_request->opaque;
+
+    on_done(block_request, result);
+    test->wrong_thread |= !loop_is_current(test->block->loop);
+    __atomic_sub_fetch(&test->left, 1, __ATOMIC_RELEASE);
+}
+
+static void io_loop_submit(void *opaque)
+{
+    struct io_loop_test *test = opaque;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(test->requests); i++)
+        block_submit(test->block, &test->requests[i].request);
+    block_kick(test->block);
+}
+
+static void test_io_loop(const void *engine)
+{
+    _Alignas(4096) static uint8_t buffers[32 * 4096];
+    struct io_loop_test test = {.left = G_N_ELEMENTS(test.requests)};
+    struct loop *loop = loop_create("io", NULL);
+    char *path = make_image(folder, DISK_SIZE);
+    g_autofree char *text = g_strdup_printf("path=%s,engine=%s", path, (const char *)engine);
+    g_autoptr(options_t) options = parse(text);
+
+    test.block = block_open(options, loop, NULL);
+    if (!test.block) {
+        g_test_skip("no io_uring here");
+    } else {
+        for (unsigned i = 0; i < G_N_ELEMENTS(test.requests); i++) {
+            fill(&test.requests[i], i % 2 ? BLOCK_READ : BLOCK_WRITE, i * 4096, buffers + i * 4096,
+                 4096);
+            test.requests[i].request.done = io_loop_done;
+            test.requests[i].request.opaque = &test;
+        }
+        loop_call(loop, io_loop_submit, &test);
+        for (unsigned i = 0; i < TIMEOUT_S * 1000 && __atomic_load_n(&test.left, __ATOMIC_ACQUIRE);
+             i++)
+            g_usleep(1000);
+        g_assert_cmpuint(__atomic_load_n(&test.left, __ATOMIC_ACQUIRE), ==, 0);
+        for (unsigned i = 0; i < G_N_ELEMENTS(test.requests); i++)
+            g_assert_cmpint(test.requests[i].result, ==, 0);
+        g_assert_false(test.wrong_thread);
+        block_close(test.block);
+    }
+    loop_destroy(loop);
+    remove_image(path);
+}
+
 /* ---- null ---- */
 
 static void test_null(void)
@@ -489,6 +549,8 @@ int main(int argc, char **argv)
             g_test_add_data_func(name, &variants[v], on_each[t].fn);
         }
     }
+    g_test_add_data_func("/block/io-loop/uring", "uring", test_io_loop);
+    g_test_add_data_func("/block/io-loop/threads", "threads", test_io_loop);
     g_test_add_func("/block/null/operations", test_null);
     g_test_add_func("/block/null/latency", test_null_latency);
     g_test_add_func("/block/null/submit-from-done", test_null_submit_from_done);
