@@ -144,6 +144,8 @@ void fail(int status, const char *stage, const char *format, ...)
     va_end(args);
     progress(LODGE_PROGRESS_FAILED);
     say("%s", message);
+    if (setting("control") && !control_is_open())
+        control_try();
     if (control_is_open()) {
         control_send(LODGE_FRAME_ERROR, "code=%d%cstage=%s%cmessage=%s%c", status, 0, stage, 0,
                      message, 0);
@@ -246,9 +248,9 @@ int main(void)
     }
     root_early();
     read_settings();
-    check_settings();
     load_modules();
     progress(LODGE_PROGRESS_MODULES);
+    check_settings(); /* now that the host can hear of it */
     if (setting("control"))
         control_open();
     root_enter();
