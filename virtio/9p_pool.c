@@ -4,8 +4,7 @@
  *
  * All decisions are the loop's: which requests are under way, who waits for whom. Threads only take
  * from one queue and put into another, under one mutex; an eventfd tells the loop when the second one
- * is no longer empty. A request is HELD (behind a Tversion), QUEUED, RUNNING, FINISHED (not yet
- * reported), or WAITING (a Tflush for its request, a Tversion for its turn).
+ * is no longer empty.
  */
 #include "virtio/9p_pool.h"
 
@@ -21,8 +20,6 @@
 #define STACK_SIZE (256u * 1024)
 #define MAX_NAME   15
 
-enum { IDLE, HELD, WAITING, QUEUED, RUNNING, FINISHED };
-
 struct list {
     struct p9_job *first, **last;
 };
@@ -36,7 +33,7 @@ struct p9_pool {
     /* the loop's */
     struct p9_job *oldest, *youngest; /* all under way */
     unsigned active;
-    unsigned started;       /* of them, QUEUED, RUNNING or FINISHED */
+    unsigned started;       /* of them, queued, running or finished */
     struct p9_job *barrier; /* a Tversion that waits or runs */
     struct list held;       /* what came after it */
     pthread_t *threads;
@@ -49,6 +46,11 @@ struct p9_pool {
     unsigned idle;   /* threads that wait, or were woken and have not run yet */
     bool quit;
 };
+
+static enum p9_job_state state_of(const struct p9_job *job)
+{
+    return __atomic_load_n(&job->state, __ATOMIC_RELAXED);
+}
 
 /* ---- queues ---- */
 
@@ -100,7 +102,7 @@ static void finish_locked(struct p9_pool *pool, struct p9_job *job)
     bool first = !pool->finished.first;
     uint64_t one = 1;
 
-    __atomic_store_n(&job->state, FINISHED, __ATOMIC_RELAXED);
+    __atomic_store_n(&job->state, P9_JOB_FINISHED, __ATOMIC_RELAXED);
     append(&pool->finished, job);
     if (first && write(pool->event, &one, sizeof(one)) < 0) {
         log_debug(pool->config.name, "event: %s", g_strerror(errno));
@@ -133,7 +135,7 @@ static void *thread_main(void *opaque)
             continue;
         }
         pool->queued--;
-        __atomic_store_n(&job->state, RUNNING, __ATOMIC_RELAXED);
+        __atomic_store_n(&job->state, P9_JOB_RUNNING, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&pool->lock);
         work(pool, worker, job);
         pthread_mutex_lock(&pool->lock);
@@ -187,7 +189,7 @@ static void leave(struct p9_pool *pool, struct p9_job *job)
     *(job->older ? &job->older->younger : &pool->oldest) = job->younger;
     *(job->younger ? &job->younger->older : &pool->youngest) = job->older;
     pool->active--;
-    job->state = IDLE;
+    job->state = P9_JOB_IDLE;
 }
 
 static void start(struct p9_pool *pool, struct p9_job *job)
@@ -196,7 +198,7 @@ static void start(struct p9_pool *pool, struct p9_job *job)
 
     pool->started++;
     pthread_mutex_lock(&pool->lock);
-    job->state = QUEUED;
+    job->state = P9_JOB_QUEUED;
     append(&pool->queue, job);
     grow = ++pool->queued > pool->idle && pool->thread_count < pool->config.threads;
     pthread_cond_signal(&pool->wake);
@@ -220,12 +222,12 @@ static bool take_back(struct p9_pool *pool, struct p9_job *job)
 {
     bool taken;
 
-    if (__atomic_load_n(&job->state, __ATOMIC_RELAXED) == HELD) {
+    if (state_of(job) == P9_JOB_HELD) {
         take_out(&pool->held, job);
         return true;
     }
     pthread_mutex_lock(&pool->lock);
-    taken = job->state == QUEUED && take_out(&pool->queue, job);
+    taken = state_of(job) == P9_JOB_QUEUED && take_out(&pool->queue, job);
     pool->queued -= taken;
     pthread_mutex_unlock(&pool->lock);
     if (taken) {
@@ -266,7 +268,7 @@ static void flush(struct p9_pool *pool, struct p9_job *job)
         /* and whoever flushed it is answered when that is reported */
     }
     if (target) {
-        job->state = WAITING;
+        job->state = P9_JOB_WAITING;
         job->next_flush = target->flushes;
         target->flushes = job;
     } else {
@@ -276,7 +278,7 @@ static void flush(struct p9_pool *pool, struct p9_job *job)
 
 static void start_barrier(struct p9_pool *pool)
 {
-    if (pool->barrier && pool->barrier->state == WAITING && pool->started == 0) {
+    if (pool->barrier && state_of(pool->barrier) == P9_JOB_WAITING && pool->started == 0) {
         start(pool, pool->barrier);
     }
 }
@@ -287,11 +289,11 @@ static void dispatch(struct p9_pool *pool, struct p9_job *job)
     if (is_message(job, P9_TFLUSH) && job->message.size >= P9_HEADER_SIZE + 2) {
         flush(pool, job);
     } else if (pool->barrier) {
-        job->state = HELD;
+        job->state = P9_JOB_HELD;
         append(&pool->held, job);
     } else if (is_message(job, P9_TVERSION)) {
         pool->barrier = job;
-        job->state = WAITING;
+        job->state = P9_JOB_WAITING;
         start_barrier(pool);
     } else {
         start(pool, job);
@@ -365,7 +367,7 @@ static void on_event(void *opaque)
 void p9_pool_cancel(struct p9_pool *pool)
 {
     for (struct p9_job *job = pool->oldest; job; job = job->younger) {
-        if (job == pool->barrier && job->state == WAITING) {
+        if (job == pool->barrier && state_of(job) == P9_JOB_WAITING) {
             finish_here(pool, job);
         } else if (take_back(pool, job)) {
             finish_here(pool, job);

@@ -19,6 +19,15 @@
 
 struct p9_pool;
 
+enum p9_job_state {
+    P9_JOB_IDLE,
+    P9_JOB_HELD,    /* behind a Tversion */
+    P9_JOB_WAITING, /* a Tflush for its request, a Tversion for its turn */
+    P9_JOB_QUEUED,
+    P9_JOB_RUNNING,
+    P9_JOB_FINISHED, /* not yet reported */
+};
+
 /* One request; owned by the caller, untouched by it between submit and done. */
 struct p9_job {
     struct p9_message message; /* begun (p9_message_begin) */
@@ -26,7 +35,7 @@ struct p9_job {
     void *opaque;
     size_t written; /* afterwards: bytes of the reply; 0: none */
     /* the pool's */
-    int state;
+    enum p9_job_state state;        /* atomic */
     struct p9_job *next;            /* in a queue */
     struct p9_job *older, *younger; /* of all that are under way */
     struct p9_job *flushes;         /* Tflush messages that wait for this one */

@@ -93,6 +93,17 @@ static void submit_getattr(struct fixture *f, uint16_t tag)
     submit(f, tag);
 }
 
+/* A request that will hang, and does. */
+static void submit_hanging(struct fixture *f, uint16_t tag)
+{
+    struct p9_job *job = &f->jobs[f->count].job;
+
+    submit_getattr(f, tag);
+    while (__atomic_load_n(&job->state, __ATOMIC_RELAXED) != P9_JOB_RUNNING) {
+        g_usleep(500);
+    }
+}
+
 static void submit_flush(struct fixture *f, uint16_t tag, uint16_t oldtag)
 {
     client_begin(f->client, P9_TFLUSH);
@@ -156,7 +167,7 @@ static void test_requests_overtake_one_that_hangs(void)
 
     setup(&f, 2);
     hang(&f);
-    submit_getattr(&f, 1);
+    submit_hanging(&f, 1);
     client_begin(f.client, P9_TCLUNK); /* of no fid: an error, at once */
     p9_write_u32(&f.client->tx, 77);
     submit(&f, 2);
@@ -175,8 +186,7 @@ static void test_flush_of_a_running_request_comes_after_it(void)
 
     setup(&f, 2);
     hang(&f);
-    submit_getattr(&f, 1);
-    turn(20);
+    submit_hanging(&f, 1);
     submit_flush(&f, 2, 1);
     submit_flush(&f, 3, 2); /* of the flush */
     turn(50);
@@ -193,8 +203,7 @@ static void test_flush_takes_back_what_has_not_begun(void)
 
     setup(&f, 1);
     hang(&f);
-    submit_getattr(&f, 1);
-    turn(20);
+    submit_hanging(&f, 1);
     submit_getattr(&f, 2); /* the only thread hangs */
     submit_getattr(&f, 3);
     submit_flush(&f, 4, 2);
@@ -226,7 +235,7 @@ static void test_version_waits_and_is_waited_for(void)
 
     setup(&f, 4);
     hang(&f);
-    submit_getattr(&f, 1);
+    submit_hanging(&f, 1);
     submit_version(&f, 2);
     submit_getattr(&f, 3); /* the new session has no fids */
     submit_attach(&f, 4);
@@ -265,7 +274,7 @@ static void test_flush_of_what_is_held_back(void)
 
     setup(&f, 1);
     hang(&f);
-    submit_getattr(&f, 1);
+    submit_hanging(&f, 1);
     submit_version(&f, 2);
     submit_getattr(&f, 3);
     submit_flush(&f, 4, 3);
@@ -284,8 +293,7 @@ static void test_cancel(void)
 
     setup(&f, 1);
     hang(&f);
-    submit_getattr(&f, 1);
-    turn(20);
+    submit_hanging(&f, 1);
     submit_getattr(&f, 2);
     submit_version(&f, 3);
     submit_getattr(&f, 4);
