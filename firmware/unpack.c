@@ -56,7 +56,8 @@ const char *unpack_name(enum unpack_format format)
     return format == UNPACK_UNKNOWN ? "unknown" : formats[format].name;
 }
 
-static bool corrupt(const struct input *input, GError **error, const char *detail)
+/* Unused in a build without any library. */
+static G_GNUC_UNUSED bool corrupt(const struct input *input, GError **error, const char *detail)
 {
     g_set_error(
         error, G_IO_ERROR, G_IO_ERROR_PARTIAL_INPUT,
@@ -66,7 +67,8 @@ static bool corrupt(const struct input *input, GError **error, const char *detai
 }
 
 /* The next piece of input; @size 0 at the end. */
-static bool next_input(struct input *input, uint64_t wanted, uint64_t *size, GError **error)
+static G_GNUC_UNUSED bool next_input(struct input *input, uint64_t wanted, uint64_t *size,
+                                     GError **error)
 {
     *size = MIN(MIN(input->left, wanted), INPUT_SIZE);
     if (*size > 0 && !source_read(input->source, input->offset, input->buffer, *size, error))

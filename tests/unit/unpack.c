@@ -110,7 +110,8 @@ static const struct packer {
     {"gzip", pack_gzip, true},
 #endif
 #ifdef HAVE_LZMA
-    {"xz", pack_xz, true},     {"lzma", pack_lzma, false},
+    {"xz", pack_xz, true},
+    {"lzma", pack_lzma, false},
 #endif
 #ifdef HAVE_ZSTD
     {"zstd", pack_zstd, true},
@@ -118,7 +119,15 @@ static const struct packer {
 #ifdef HAVE_LZ4
     {"lz4", pack_lz4, false},
 #endif
+    {NULL},
 };
+
+static bool no_packers(void)
+{
+    if (!packers[0].name)
+        g_test_skip("built without any compression library");
+    return !packers[0].name;
+}
 
 /* The packed image, with its size behind it if that is what a bzImage has. */
 static GByteArray *pack(const struct packer *packer, const GByteArray *image, bool append_size)
@@ -159,9 +168,11 @@ static void test_bzimage_payloads(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) image = make_bzimage(&packers[i], elf);
-        g_test_message("%s", packers[i].name);
+    if (no_packers())
+        return;
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) image = make_bzimage(packer, elf);
+        g_test_message("%s", packer->name);
         make_memory(f, 64 * MIB);
         load_image(f, image);
         assert_elf_loaded(f, elf);
@@ -172,9 +183,11 @@ static void test_packed_elf_files(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) image = pack(&packers[i], elf, false);
-        g_test_message("%s", packers[i].name);
+    if (no_packers())
+        return;
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) image = pack(packer, elf, false);
+        g_test_message("%s", packer->name);
         make_memory(f, 64 * MIB);
         load_image(f, image);
         assert_elf_loaded(f, elf);
@@ -185,6 +198,8 @@ static void test_big_segments_and_odd_orders(struct fixture *f, gconstpointer da
 {
     g_autoptr(GByteArray) elf = image_elf();
 
+    if (no_packers())
+        return;
     /* More than one piece of input and output each; the file begins inside of a segment, the
      * segments stand in the wrong order, and one's bytes are part of another's. */
     image_pad(elf, 600000);
@@ -196,9 +211,9 @@ static void test_big_segments_and_odd_orders(struct fixture *f, gconstpointer da
     Elf64_Phdr swap = *first;
     *first = *second;
     *second = swap;
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) image = make_bzimage(&packers[i], elf);
-        g_test_message("%s", packers[i].name);
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) image = make_bzimage(packer, elf);
+        g_test_message("%s", packer->name);
         make_memory(f, 64 * MIB);
         load_image(f, image);
         assert_guest(f, IMAGE_ELF_TEXT_GPA, elf->data + IMAGE_ELF_TEXT, IMAGE_ELF_TEXT_SIZE);
@@ -210,16 +225,18 @@ static void test_damaged_payloads(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) payload = pack(&packers[i], elf, false);
+    if (no_packers())
+        return;
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) payload = pack(packer, elf, false);
         unsigned refused = 0;
 
-        if (!packers[i].detects_damage)
+        if (!packer->detects_damage)
             continue;
         for (guint at = 12; at < payload->len; at += payload->len / 7) {
             g_autoptr(GByteArray) image = NULL;
             g_autoptr(GError) error = NULL;
-            g_test_message("%s at %u", packers[i].name, at);
+            g_test_message("%s at %u", packer->name, at);
             payload->data[at] ^= 0x10;
             image = image_bzimage(payload->data, payload->len);
             payload->data[at] ^= 0x10;
@@ -241,12 +258,14 @@ static void test_cut_payloads(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
+    if (no_packers())
+        return;
     make_memory(f, 64 * MIB);
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) payload = pack(&packers[i], elf, false);
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) payload = pack(packer, elf, false);
         for (guint size = payload->len - 8; size > 8; size -= MIN(size - 8, 501)) {
             g_autoptr(GByteArray) image = image_bzimage(payload->data, size);
-            g_test_message("%s, %u bytes", packers[i].name, size);
+            g_test_message("%s, %u bytes", packer->name, size);
             f->config.protocol = BOOT_PVH_UNPACKED;
             refuse_image(f, image, ": ");
         }
@@ -257,9 +276,11 @@ static void test_no_note_falls_back(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
+    if (no_packers())
+        return;
     image_phdr(elf, 2)->p_type = PT_NULL;
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) image = make_bzimage(&packers[i], elf);
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) image = make_bzimage(packer, elf);
         f->config.protocol = BOOT_AUTO;
         load_image(f, image);
         g_assert_cmpint(f->result.protocol, ==, BOOT_LINUX64);
@@ -289,9 +310,11 @@ static void test_no_room_for_the_segments_falls_back(struct fixture *f, gconstpo
 {
     g_autoptr(GByteArray) elf = image_elf();
 
+    if (no_packers())
+        return;
     image_phdr(elf, 1)->p_paddr = 100 * MIB;
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        g_autoptr(GByteArray) image = make_bzimage(&packers[i], elf);
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        g_autoptr(GByteArray) image = make_bzimage(packer, elf);
         f->config.protocol = BOOT_AUTO;
         load_image(f, image);
         g_assert_cmpint(f->result.protocol, ==, BOOT_LINUX64);
@@ -305,13 +328,15 @@ static void test_output_is_bounded(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) elf = image_elf();
 
+    if (no_packers())
+        return;
     image_pad(elf, IMAGE_INIT_SIZE + 1); /* zeros: some thousand bytes when packed */
     f->config.protocol = BOOT_PVH_UNPACKED;
-    for (unsigned i = 0; i < G_N_ELEMENTS(packers); i++) {
-        if (strcmp(packers[i].name, "lz4") == 0)
+    for (const struct packer *packer = packers; packer->name; packer++) {
+        if (strcmp(packer->name, "lz4") == 0)
             continue; /* packs to a single block here: its own bound is tested by its size */
-        g_autoptr(GByteArray) image = make_bzimage(&packers[i], elf);
-        g_test_message("%s", packers[i].name);
+        g_autoptr(GByteArray) image = make_bzimage(packer, elf);
+        g_test_message("%s", packer->name);
         refuse_image(f, image, "unpacks to more than 8 MiB");
     }
 }
@@ -320,10 +345,8 @@ static void test_protocols_of_packed_files(struct fixture *f, gconstpointer data
 {
     g_autoptr(GByteArray) elf = image_elf();
 
-    if (G_N_ELEMENTS(packers) == 0) {
-        g_test_skip("built without any compression library");
+    if (no_packers())
         return;
-    }
     g_autoptr(GByteArray) packed = pack(&packers[0], elf, false);
     f->config.protocol = BOOT_PVH;
     refuse_image(f, packed, "use pvh-unpacked");
@@ -370,7 +393,7 @@ static void cache_setup(struct fixture *f, gconstpointer data)
 
     fixture_setup(f, data);
     f->config.cache = g_build_filename(f->folder, "cache", NULL);
-    if (G_N_ELEMENTS(packers) == 0)
+    if (!packers[0].name)
         return;
     g_autoptr(GByteArray) image = make_bzimage(&packers[0], elf);
     write_file(f->kernel, image->data, image->len);
@@ -381,13 +404,6 @@ static void cache_teardown(struct fixture *f, gconstpointer data)
     remove_cache(f);
     g_free((char *)f->config.cache);
     fixture_teardown(f, data);
-}
-
-static bool no_packers(void)
-{
-    if (G_N_ELEMENTS(packers) == 0)
-        g_test_skip("built without any compression library");
-    return G_N_ELEMENTS(packers) == 0;
 }
 
 static void load_and_check(struct fixture *f, bool cached)
