@@ -2,7 +2,7 @@
 /*
  * pvpanic - a PCI device by which a guest's kernel says that it panicked
  *
- * 1b36:0011, one memory BAR with one register of event bits (<linux/pvpanic.h>). Stock driver:
+ * 1b36:0011, one memory BAR with one register of event bits (<misc/pvpanic.h>). Stock driver:
  * pvpanic-pci. A panic reports SHUTDOWN_PANIC with the bits as status; a crash kernel that takes
  * over reports SHUTDOWN_CRASH_LOADED.
  *

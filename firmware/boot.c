@@ -6,17 +6,20 @@
 #include <string.h>
 
 #include "firmware/acpi.h"
+#include "firmware/cache.h"
 #include "firmware/elf.h"
 #include "firmware/linux.h"
 #include "firmware/pvh.h"
 #include "firmware/source.h"
 #include "firmware/space.h"
+#include "firmware/unpack.h"
 #include "vmm/layout.h"
 #include "vmm/log.h"
 
 /* Linux takes 2048 bytes on x86 with the terminating zero; a bzImage says it itself. */
 #define ELF_COMMAND_LINE_MAX 2047u
-#define INITRD_ALIGN         4u                   /* of a cpio archive that follows another */
+#define UNPACKED_MAX         (UINT64_C(4) << 30) /* of a vmlinux.xz, that may have debug sections */
+#define INITRD_ALIGN         4u                  /* of a cpio archive that follows another */
 #define LINUX_INITRD_MAX     UINT64_C(0x7fffffff) /* what every kernel since 2.6 takes */
 
 /* Page table and segment descriptor bits (Intel SDM volume 3, sections 4.5 and 3.4.5). */
@@ -186,14 +189,14 @@ struct boot {
     struct initrd initrd;
 };
 
-static bool finish_pvh(struct boot *boot, const struct elf_image *image, GError **error)
+static bool finish_pvh(struct boot *boot, const struct elf_image *image, uint64_t command_line_max,
+                       GError **error)
 {
     struct boot_result *result = boot->result;
     struct vm_entry *entry = &result->entry;
 
     /* The initrd's address goes through 32 bits in Linux's PVH code. */
-    if (!put_command_line(&boot->space, boot->config, boot->kernel.name, ELF_COMMAND_LINE_MAX,
-                          error) ||
+    if (!put_command_line(&boot->space, boot->config, boot->kernel.name, command_line_max, error) ||
         !put_initrd(&boot->initrd, &boot->space, G_MAXUINT32, error))
         return false;
     pvh_write_start_info(&boot->space, boot->initrd.gpa, boot->initrd.size, LAYOUT_ACPI_TABLES);
@@ -209,10 +212,82 @@ static bool load_elf(struct boot *boot, GError **error)
 {
     g_autofree struct elf_image *image = g_new0(struct elf_image, 1);
 
-    if (!elf_load(image, &boot->kernel, &boot->space, error))
+    if (!elf_load(image, &boot->kernel, &boot->space, NULL, error))
         return false;
     boot->result->protocol = BOOT_PVH;
-    return finish_pvh(boot, image, error);
+    return finish_pvh(boot, image, ELF_COMMAND_LINE_MAX, error);
+}
+
+/* False: it is not there or not good, and nothing is lost but a moment. */
+static bool load_cached(struct boot *boot, struct cache *cache, const struct source *cached,
+                        uint64_t checksum, struct elf_image *image)
+{
+    const struct space before = boot->space;
+    g_autoptr(GError) error = NULL;
+    uint64_t found;
+
+    if (elf_load(image, cached, &boot->space, &found, &error)) {
+        if (found == checksum)
+            return true;
+        cache_drop(cache);
+    } else {
+        log_debug("boot", "%s", error->message);
+    }
+    boot->space = before;
+    return false;
+}
+
+/* A packed ELF in the kernel's file: from the cache, or unpacked and then kept there. */
+static bool load_packed_elf(struct boot *boot, uint64_t offset, uint64_t size, uint64_t limit,
+                            enum unpack_format format, struct elf_image *image, GError **error)
+{
+    g_autofree struct elf_stream *stream = g_new(struct elf_stream, 1);
+    g_autofree char *name = g_strdup_printf("%s (unpacked)", boot->kernel.name);
+    g_autoptr(GError) local = NULL;
+    struct cache cache;
+    struct source cached;
+    uint64_t checksum;
+    bool ok = false;
+
+    cache_open(&cache, boot->config->cache, &boot->kernel);
+    enum cache_hit hit = cache_find(&cache, &cached, &checksum);
+    if (hit == CACHE_NO_PVH) {
+        g_set_error(&local, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    "%s: no ELF with a PVH entry note", name);
+    } else if (hit == CACHE_IMAGE && load_cached(boot, &cache, &cached, checksum, image)) {
+        ok = boot->result->unpack_cached = true;
+    } else if (unpack_available(format)) {
+        elf_stream_init(stream, image, name, &boot->space, limit);
+        ok = unpack(&boot->kernel, offset, size, format, stream, &local);
+        if (ok)
+            cache_store(&cache, image, stream->head, &boot->space);
+        else if (g_error_matches(local, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED))
+            cache_store(&cache, NULL, NULL, NULL);
+        elf_stream_clear(stream);
+    } else {
+        unpack(&boot->kernel, offset, size, format, NULL, &local); /* says what is missing */
+    }
+    source_close(&cached);
+    cache_close(&cache);
+    if (local)
+        g_propagate_error(error, g_steal_pointer(&local));
+    return ok;
+}
+
+static bool load_packed(struct boot *boot, uint64_t offset, uint64_t size, uint64_t limit,
+                        uint64_t command_line_max, GError **error)
+{
+    g_autofree struct elf_image *image = g_new0(struct elf_image, 1);
+    int64_t start = g_get_monotonic_time();
+    uint8_t head[8];
+    size_t head_size = MIN(sizeof(head), size);
+
+    if (!source_read(&boot->kernel, offset, head, head_size, error) ||
+        !load_packed_elf(boot, offset, size, limit, unpack_detect(head, head_size), image, error))
+        return false;
+    boot->result->unpack_ns = (g_get_monotonic_time() - start) * 1000;
+    boot->result->protocol = BOOT_PVH_UNPACKED;
+    return finish_pvh(boot, image, command_line_max, error);
 }
 
 static bool load_linux64(struct boot *boot, const struct linux_image *image, GError **error)
@@ -235,12 +310,31 @@ static bool load_linux64(struct boot *boot, const struct linux_image *image, GEr
 
 static bool load_bzimage(struct boot *boot, GError **error)
 {
+    enum boot_protocol wanted = boot->config->protocol;
     struct linux_image image;
 
     if (!linux_parse(&boot->kernel, &image, error))
         return false;
     if (image.version[0])
         boot->result->kernel_version = g_strdup(image.version);
+    if (wanted == BOOT_LINUX64 || (wanted == BOOT_AUTO && image.payload_size == 0))
+        return load_linux64(boot, &image, error);
+
+    const struct space before = boot->space;
+    g_autoptr(GError) local = NULL;
+    if (load_packed(boot, image.payload_offset, image.payload_size,
+                    image.payload_limit ? image.payload_limit : UNPACKED_MAX,
+                    image.header.cmdline_size, &local))
+        return true;
+    /* Damaged data would not unpack in the guest either; all else is worth a try there. */
+    if (wanted == BOOT_PVH_UNPACKED ||
+        g_error_matches(local, G_IO_ERROR, G_IO_ERROR_PARTIAL_INPUT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    log_debug("boot", "not entered by PVH: %s", local->message);
+    boot->space = before;
+    boot->result->unpack_ns = 0;
     return load_linux64(boot, &image, error);
 }
 
@@ -265,6 +359,14 @@ static const char *describe_foreign(const uint8_t *head, size_t size)
     return "a text file";
 }
 
+static bool refuse_protocol(struct boot *boot, const char *is, const char *takes, GError **error)
+{
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                "%s: %s can't be booted by protocol %s: use %s", boot->kernel.name, is,
+                boot_protocol_name(boot->config->protocol), takes);
+    return false;
+}
+
 static bool load_kernel(struct boot *boot, GError **error)
 {
     enum boot_protocol wanted = boot->config->protocol;
@@ -273,22 +375,22 @@ static bool load_kernel(struct boot *boot, GError **error)
 
     if (!source_read(&boot->kernel, 0, head, size, error))
         return false;
-    bool elf = elf_is_elf(head, size), bzimage = linux_is_bzimage(&boot->kernel);
-    if (!elf && !bzimage) {
-        g_set_error(
-            error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-            "%s: %s, not a kernel for x86-64: give a bzImage (/boot/vmlinuz-*) or a vmlinux",
-            boot->kernel.name, describe_foreign(head, size));
-        return false;
-    }
-    if (wanted != BOOT_AUTO && elf != (wanted == BOOT_PVH)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "%s: %s can't be booted by protocol %s: %s is the one", boot->kernel.name,
-                    elf ? "an ELF file" : "a bzImage", boot_protocol_name(wanted),
-                    elf ? "pvh" : "linux64 or pvh-unpacked");
-        return false;
-    }
-    return elf ? load_elf(boot, error) : load_bzimage(boot, error);
+    if (linux_is_bzimage(&boot->kernel))
+        return (wanted != BOOT_PVH ||
+                refuse_protocol(boot, "a bzImage", "linux64 or pvh-unpacked", error)) &&
+               load_bzimage(boot, error);
+    if (elf_is_elf(head, size))
+        return (wanted == BOOT_AUTO || wanted == BOOT_PVH ||
+                refuse_protocol(boot, "an ELF file", "pvh", error)) &&
+               load_elf(boot, error);
+    if (unpack_detect(head, size) != UNPACK_UNKNOWN)
+        return (wanted == BOOT_AUTO || wanted == BOOT_PVH_UNPACKED ||
+                refuse_protocol(boot, "a packed file", "pvh-unpacked", error)) &&
+               load_packed(boot, 0, boot->kernel.size, UNPACKED_MAX, ELF_COMMAND_LINE_MAX, error);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                "%s: %s, not a kernel for x86-64: give a bzImage (/boot/vmlinuz-*) or a vmlinux",
+                boot->kernel.name, describe_foreign(head, size));
+    return false;
 }
 
 bool boot_load(struct memory *memory, const struct boot_config *config, struct boot_result *result,

@@ -41,6 +41,7 @@ struct boot_config {
     uint64_t initrd_size;
     const char *command_line;
     enum boot_protocol protocol; /* BOOT_AUTO chooses */
+    const char *cache; /* folder for unpacked kernels; NULL: $XDG_CACHE_HOME/lodge; "": none */
     struct boot_machine machine;
 };
 
@@ -50,7 +51,8 @@ struct boot_result {
     enum boot_protocol protocol;
     char *kernel_version; /* "6.1.0-56-amd64", or NULL when the image does not say */
     uint64_t kernel_bytes, initrd_bytes;
-    int64_t unpack_ns;
+    int64_t unpack_ns; /* what unpacking took, or reading the unpacked kernel from the cache */
+    bool unpack_cached;
 };
 
 bool boot_load(struct memory *memory, const struct boot_config *config, struct boot_result *result,

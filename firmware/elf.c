@@ -8,6 +8,7 @@
 
 #include "vmm/layout.h"
 
+#define ELF_BAD_MAX           (UINT64_C(256) << 20) /* of what is no kernel: unpacked to see if it is whole */
 #define NOTE_XEN_PHYS32_ENTRY 18
 #define NOTE_LINUX_BUILD_SALT 0x100
 
@@ -218,29 +219,22 @@ static void parse_notes(struct elf_image *image, const struct elf_note *note)
     }
 }
 
-static void zero_guest(struct space *space, uint64_t gpa, uint64_t size)
+static bool check_notes(struct elf_image *image, const char *name, GError **error)
 {
-    struct memory_span span;
-
-    while (size > 0 && memory_find(space->memory, gpa, size, &span)) {
-        memset(span.host, 0, span.len);
-        memory_mark_dirty(space->memory, gpa, span.len);
-        gpa += span.len;
-        size -= span.len;
-    }
+    for (unsigned i = 0; i < image->notes; i++)
+        parse_notes(image, &image->note[i]);
+    return image->pvh_entry != 0 ||
+           fail(error, G_IO_ERROR_NOT_SUPPORTED, name,
+                "has no PVH entry note: build the kernel with CONFIG_PVH=y, or give its bzImage");
 }
 
 bool elf_finish(struct elf_image *image, const char *name, struct space *space, GError **error)
 {
-    for (unsigned i = 0; i < image->notes; i++)
-        parse_notes(image, &image->note[i]);
-    if (image->pvh_entry == 0)
-        return fail(
-            error, G_IO_ERROR_NOT_SUPPORTED, name,
-            "has no PVH entry note: build the kernel with CONFIG_PVH=y, or give its bzImage");
+    if (!check_notes(image, name, error))
+        return false;
     for (unsigned i = 0; i < image->segments; i++) {
         const struct elf_segment *segment = &image->segment[i];
-        zero_guest(space, segment->gpa + segment->file_size,
+        space_zero(space, segment->gpa + segment->file_size,
                    segment->memory_size - segment->file_size);
     }
     for (unsigned i = 0; i < image->segments; i++) {
@@ -254,11 +248,110 @@ bool elf_finish(struct elf_image *image, const char *name, struct space *space, 
                 image->pvh_entry);
 }
 
+/* ---- checksum ---- */
+
+#define MIX UINT64_C(0x9e3779b97f4a7c15)
+
+/* Four independent lanes, so that the multiplications overlap. */
+struct sum {
+    uint64_t lane[4];
+};
+
+static void sum_add(struct sum *sum, const uint8_t *bytes, uint64_t size)
+{
+    uint64_t *lane = sum->lane, word[4];
+
+    for (; size >= sizeof(word); bytes += sizeof(word), size -= sizeof(word)) {
+        memcpy(word, bytes, sizeof(word));
+        for (unsigned i = 0; i < 4; i++) {
+            lane[i] = (lane[i] ^ word[i]) * MIX;
+            lane[i] ^= lane[i] >> 32;
+        }
+    }
+    memset(word, 0, sizeof(word));
+    memcpy(word, bytes, size);
+    for (unsigned i = 0; i < 4; i++)
+        lane[i] = ((lane[i] ^ word[i]) + size) * MIX;
+}
+
+static void sum_start(struct sum *sum, const struct elf_image *image, const uint8_t *head)
+{
+    *sum = (struct sum){{1, 2, 3, 4}};
+    sum_add(sum, head, image->head_size);
+    for (unsigned i = 0; i < image->notes; i++)
+        sum_add(sum, image->note[i].bytes, image->note[i].size);
+}
+
+/* A block of a segment: one of zeros counts for nothing, be it a hole in a file or written out. */
+static void sum_block(struct sum *sum, uint64_t offset, const uint8_t *bytes, uint64_t size)
+{
+    if (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0)
+        return;
+    sum->lane[0] ^= offset;
+    sum_add(sum, bytes, size);
+}
+
+static uint64_t sum_finish(const struct sum *sum)
+{
+    uint64_t all = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        all = (all ^ sum->lane[i] ^ sum->lane[i] >> 29) * MIX;
+    return all;
+}
+
+uint64_t elf_checksum(const struct elf_image *image, const uint8_t *head, struct space *space)
+{
+    struct sum sum;
+
+    sum_start(&sum, image, head);
+    for (unsigned i = 0; i < image->segments; i++) {
+        const struct elf_segment *segment = &image->segment[i];
+        struct memory_span span;
+
+        for (uint64_t at = 0; at < segment->file_size; at += span.len) {
+            if (!memory_find(space->memory, segment->gpa + at,
+                             MIN(ELF_BLOCK, segment->file_size - at), &span))
+                break;
+            sum_block(&sum, segment->offset + at, span.host, span.len);
+        }
+    }
+    return sum_finish(&sum);
+}
+
+/* ---- loading ---- */
+
+static bool read_segment(const struct source *source, const struct elf_segment *segment,
+                         struct space *space, struct sum *sum, GError **error)
+{
+    uint64_t next_data = 0; /* where the file is known to have something again */
+
+    for (uint64_t at = 0; at < segment->file_size;) {
+        uint64_t offset = segment->offset + at, gpa = segment->gpa + at;
+        uint64_t size = MIN(ELF_BLOCK, segment->file_size - at);
+        struct memory_span span;
+
+        if (next_data <= offset)
+            next_data = source_next_data(source, offset);
+        if (next_data >= offset + size) {
+            space_zero(space, gpa, size);
+        } else {
+            if (!source_read_guest(source, offset, space->memory, gpa, size, error))
+                return false;
+            if (sum && memory_find(space->memory, gpa, size, &span)) /* still in the CPU's cache */
+                sum_block(sum, offset, span.host, span.len);
+        }
+        at += size;
+    }
+    return true;
+}
+
 bool elf_load(struct elf_image *image, const struct source *source, struct space *space,
-              GError **error)
+              uint64_t *checksum, GError **error)
 {
     uint8_t head[ELF_HEAD];
     size_t size = MIN(sizeof(head), source->size);
+    struct sum sum;
 
     if (!source_read(source, 0, head, size, error) ||
         !elf_parse(image, source->name, head, size, source->size, error) ||
@@ -269,12 +362,13 @@ bool elf_load(struct elf_image *image, const struct source *source, struct space
         if (!source_read(source, note->offset, note->bytes, note->size, error))
             return false;
     }
+    sum_start(&sum, image, head);
     for (unsigned i = 0; i < image->segments; i++) {
-        const struct elf_segment *segment = &image->segment[i];
-        if (!source_read_guest(source, segment->offset, space->memory, segment->gpa,
-                               segment->file_size, error))
+        if (!read_segment(source, &image->segment[i], space, checksum ? &sum : NULL, error))
             return false;
     }
+    if (checksum)
+        *checksum = sum_finish(&sum);
     return elf_finish(image, source->name, space, error);
 }
 
@@ -289,8 +383,14 @@ void elf_stream_init(struct elf_stream *stream, struct elf_image *image, const c
     stream->limit = limit;
     stream->offset = 0;
     stream->parsed = false;
+    stream->bad = NULL;
     stream->head_fill = 0;
     stream->direct = NULL;
+}
+
+void elf_stream_clear(struct elf_stream *stream)
+{
+    g_clear_error(&stream->bad);
 }
 
 /* Guest memory for the bytes at the current offset, or NULL if no segment wants them; @size becomes
@@ -357,24 +457,41 @@ static void scatter(struct elf_stream *stream, uint64_t offset, const uint8_t *b
     }
 }
 
-/* The head is full, or the image is over. */
+/* The head is full, or the image is over. What can't be a kernel is only remembered: if its packed
+ * data turns out to be damaged, that is the better message, and the reason why. */
 static bool parse_head(struct elf_stream *stream, GError **error)
 {
-    if (!elf_parse(stream->image, stream->name, stream->head, stream->head_fill, stream->limit,
-                   error) ||
-        !elf_place(stream->image, stream->name, stream->space, error))
-        return false;
+    struct elf_image *image = stream->image;
+
     stream->parsed = true;
     stream->direct = NULL;
+    if (!elf_parse(image, stream->name, stream->head, stream->head_fill, stream->limit,
+                   &stream->bad)) {
+        image->segments = image->notes = 0;
+        return true;
+    }
+    if (!elf_place(image, stream->name, stream->space, error))
+        return false;
     scatter(stream, 0, stream->head, stream->head_fill);
+    return true;
+}
+
+static bool check_limit(struct elf_stream *stream, uint64_t size, GError **error)
+{
+    if (stream->bad && stream->offset > ELF_BAD_MAX) {
+        g_propagate_error(error, g_steal_pointer(&stream->bad));
+        return false;
+    }
+    if (size > stream->limit - stream->offset)
+        return fail(error, G_IO_ERROR_INVALID_DATA, stream->name,
+                    "corrupt: unpacks to more than %" G_GUINT64_FORMAT " MiB", stream->limit >> 20);
     return true;
 }
 
 bool elf_stream_commit(struct elf_stream *stream, uint64_t size, GError **error)
 {
-    if (size > stream->limit - stream->offset)
-        return fail(error, G_IO_ERROR_INVALID_DATA, stream->name,
-                    "corrupt: unpacks to more than %" G_GUINT64_FORMAT " MiB", stream->limit >> 20);
+    if (!check_limit(stream, size, error))
+        return false;
     if (!stream->parsed) {
         stream->head_fill += size;
         stream->offset += size;
@@ -400,8 +517,8 @@ bool elf_stream_write(struct elf_stream *stream, const uint8_t *bytes, uint64_t 
         bytes += n;
         size -= n;
     }
-    if (size > stream->limit - stream->offset)
-        return elf_stream_commit(stream, size, error); /* the error */
+    if (!check_limit(stream, size, error))
+        return false;
     stream->direct = NULL;
     scatter(stream, stream->offset, bytes, size);
     stream->offset += size;
@@ -415,54 +532,14 @@ bool elf_stream_finish(struct elf_stream *stream, GError **error)
         if (!parse_head(stream, error))
             return false;
     }
+    if (stream->bad) {
+        g_propagate_error(error, g_steal_pointer(&stream->bad));
+        return false;
+    }
     if (stream->offset < stream->image->end)
         return fail(error, G_IO_ERROR_INVALID_DATA, stream->name,
                     "truncated: unpacks to %" G_GUINT64_FORMAT " bytes of %" G_GUINT64_FORMAT
                     ": fetch or build it again",
                     stream->offset, stream->image->end);
     return elf_finish(stream->image, stream->name, stream->space, error);
-}
-
-/* ---- checksum ---- */
-
-#define MIX UINT64_C(0x9e3779b97f4a7c15)
-
-/* Four independent lanes, so that the multiplications overlap. */
-static void mix(uint64_t lane[4], const uint8_t *bytes, uint64_t size)
-{
-    uint64_t word[4];
-
-    for (; size >= sizeof(word); bytes += sizeof(word), size -= sizeof(word)) {
-        memcpy(word, bytes, sizeof(word));
-        for (unsigned i = 0; i < 4; i++) {
-            lane[i] = (lane[i] ^ word[i]) * MIX;
-            lane[i] ^= lane[i] >> 32;
-        }
-    }
-    memset(word, 0, sizeof(word));
-    memcpy(word, bytes, size);
-    for (unsigned i = 0; i < 4; i++)
-        lane[i] = ((lane[i] ^ word[i]) + size) * MIX;
-}
-
-uint64_t elf_checksum(const struct elf_image *image, const uint8_t *head, struct space *space)
-{
-    uint64_t lane[4] = {1, 2, 3, 4};
-
-    mix(lane, head, image->head_size);
-    for (unsigned i = 0; i < image->notes; i++)
-        mix(lane, image->note[i].bytes, image->note[i].size);
-    for (unsigned i = 0; i < image->segments; i++) {
-        uint64_t gpa = image->segment[i].gpa, size = image->segment[i].file_size;
-        struct memory_span span;
-
-        for (; size > 0 && memory_find(space->memory, gpa, size, &span); gpa += span.len) {
-            mix(lane, span.host, span.len);
-            size -= span.len;
-        }
-    }
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < 4; i++)
-        sum = (sum ^ lane[i] ^ lane[i] >> 29) * MIX;
-    return sum;
 }

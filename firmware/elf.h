@@ -25,6 +25,7 @@
 #define ELF_SEGMENTS   64
 #define ELF_NOTES      8
 #define ELF_NOTE_BYTES 16384u /* what is looked at of each note segment */
+#define ELF_BLOCK      65536u /* what is read and summed at a time */
 #define ELF_HEAD       8192u  /* header and program headers lie within so many bytes */
 
 struct elf_segment {
@@ -68,12 +69,12 @@ bool elf_place(const struct elf_image *image, const char *name, struct space *sp
  * what the segments have in memory beyond the file. */
 bool elf_finish(struct elf_image *image, const char *name, struct space *space, GError **error);
 
-/* All of it from a source: parse, place, read, finish. */
+/* All of it from a source: parse, place, read, finish. @checksum may be NULL. */
 bool elf_load(struct elf_image *image, const struct source *source, struct space *space,
-              GError **error);
+              uint64_t *checksum, GError **error);
 
-/* A checksum over what elf_load would read of the image, taken from the guest's memory where it was
- * loaded; the guest has not run since. Not cryptographic. */
+/* The same checksum, taken from the guest's memory after the image was loaded: of the head (its first
+ * head_size bytes), the notes, and what is not zero in the segments. Not cryptographic. */
 uint64_t elf_checksum(const struct elf_image *image, const uint8_t *head, struct space *space);
 
 /* ---- an image that arrives in order ---- */
@@ -85,6 +86,7 @@ struct elf_stream {
     uint64_t limit;  /* the image is at most so long */
     uint64_t offset; /* of the next byte */
     bool parsed;
+    GError *bad; /* the image can't be booted; kept until its packed data proved to be whole */
     unsigned head_fill;
     uint8_t head[ELF_HEAD];
     uint8_t *direct; /* where the last elf_stream_buffer pointed, if into guest memory */
@@ -94,6 +96,7 @@ struct elf_stream {
 
 void elf_stream_init(struct elf_stream *stream, struct elf_image *image, const char *name,
                      struct space *space, uint64_t limit);
+void elf_stream_clear(struct elf_stream *stream);
 /* Where the next bytes may be put, at least 1; valid until the commit. */
 uint8_t *elf_stream_buffer(struct elf_stream *stream, uint64_t *size);
 /* So many bytes were put there. */

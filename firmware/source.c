@@ -120,3 +120,15 @@ bool source_read_guest(const struct source *source, uint64_t offset, struct memo
     }
     return true;
 }
+
+uint64_t source_next_data(const struct source *source, uint64_t offset)
+{
+    off_t found;
+
+    if (source->fd < 0)
+        return offset;
+    found = lseek(source->fd, source->start + offset, SEEK_DATA);
+    if (found < 0)
+        return errno == ENXIO ? source->size : offset;
+    return MIN((uint64_t)found - source->start, source->size);
+}

@@ -38,6 +38,10 @@ struct memory;
 bool source_read_guest(const struct source *source, uint64_t offset, struct memory *memory,
                        uint64_t gpa, uint64_t length, GError **error);
 
+/* The offset of the next byte at or after @offset that may differ from zero (a file's holes are
+ * skipped); the size when there is none. */
+uint64_t source_next_data(const struct source *source, uint64_t offset);
+
 /* Is [offset, offset + length) inside of @size? No overflow. */
 static inline bool source_in_range(uint64_t offset, uint64_t length, uint64_t size)
 {

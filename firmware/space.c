@@ -2,8 +2,10 @@
 /* space - the guest's memory map and what of it is used; see space.h. */
 #include "firmware/space.h"
 
+#include <errno.h>
 #include <gio/gio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/layout.h"
 
@@ -199,6 +201,38 @@ void space_write_le(struct space *space, uint64_t gpa, uint64_t value, unsigned 
     uint64_t le = GUINT64_TO_LE(value);
 
     space_write(space, gpa, &le, size);
+}
+
+/* How many bytes from the span's start are pages that its file does not have yet. */
+static uint64_t untouched(const struct memory_span *span)
+{
+    const struct memory_region *region = span->region;
+    uint64_t offset = region->fd_offset + (span->host - region->host);
+    off_t data;
+
+    if (region->fd < 0) /* no file, or a private mapping of one */
+        return 0;
+    data = lseek(region->fd, offset, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? span->len : 0;
+    return (uint64_t)data <= offset ? 0 : MIN((uint64_t)data - offset, span->len);
+}
+
+void space_zero(struct space *space, uint64_t gpa, uint64_t size)
+{
+    struct memory_span span;
+
+    while (size > 0 && memory_find(space->memory, gpa, size, &span)) {
+        uint64_t step = untouched(&span);
+
+        if (step == 0) {
+            step = MIN(span.len, MEMORY_PAGE_SIZE - gpa % MEMORY_PAGE_SIZE);
+            memset(span.host, 0, step);
+            memory_mark_dirty(space->memory, gpa, step);
+        }
+        gpa += step;
+        size -= step;
+    }
 }
 
 uint64_t space_ram_mib(const struct space *space)

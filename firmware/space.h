@@ -65,6 +65,8 @@ bool space_take_lowest(struct space *space, uint64_t size, uint64_t align, uint6
 /* Copies into the boot structures' area or what was taken. */
 void space_write(struct space *space, uint64_t gpa, const void *data, uint64_t size);
 void space_write_le(struct space *space, uint64_t gpa, uint64_t value, unsigned size);
+/* Zeroes what was taken, without touching pages that nobody has used yet. */
+void space_zero(struct space *space, uint64_t gpa, uint64_t size);
 
 uint64_t space_ram_mib(const struct space *space); /* of the whole guest, for messages */
 

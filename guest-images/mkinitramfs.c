@@ -14,7 +14,7 @@
 #include <sys/utsname.h>
 
 static char *output, *kernel, *init_path, *busybox;
-static char **modules, **files, **programs, **links, **directories;
+static char **modules, **module_lists, **files, **programs, **links, **directories;
 static gboolean with_busybox, print_missing;
 
 static const GOptionEntry options[] = {
@@ -28,6 +28,8 @@ static const GOptionEntry options[] = {
      "Load a module, or an alias, with its dependencies; \"NAME PARAMETERS\"; ?NAME where it "
      "exists",
      "NAME"},
+    {"modules-from", 'M', 0, G_OPTION_ARG_FILENAME_ARRAY, &module_lists,
+     "Load the modules that a file names, one a line, before those of --module", "FILE"},
     {"tolerate-missing", 0, 0, G_OPTION_ARG_NONE, &print_missing,
      "Modules that the kernel doesn't have are a warning", NULL},
     {"file", 'f', 0, G_OPTION_ARG_FILENAME_ARRAY, &files, "Add a file of the host", "SRC[:DST]"},
@@ -117,14 +119,36 @@ static bool add_busybox(struct initramfs *initramfs, GError **error)
     return true;
 }
 
+/* Appends the lines of a file that are neither empty nor comments. */
+static bool read_module_list(const char *path, GPtrArray *names, GError **error)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, error))
+        return false;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++)
+        if (*g_strstrip(*line) && **line != '#')
+            g_ptr_array_add(names, g_strdup(*line));
+    return true;
+}
+
 static bool add_modules(struct initramfs *initramfs, GError **error)
 {
     g_autofree char *tree = module_tree();
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_auto(GStrv) missing = NULL;
 
-    if (!modules)
+    for (char **list = module_lists; list && *list; list++)
+        if (!read_module_list(*list, names, error))
+            return false;
+    for (char **module = modules; module && *module; module++)
+        g_ptr_array_add(names, g_strdup(*module));
+    if (!names->len)
         return true;
-    if (!initramfs_add_modules(initramfs, tree, (const char *const *)modules,
+    g_ptr_array_add(names, NULL);
+    if (!initramfs_add_modules(initramfs, tree, (const char *const *)names->pdata,
                                print_missing ? &missing : NULL, error))
         return false;
     for (char **name = missing; name && *name; name++)

@@ -252,6 +252,51 @@ void device_fail(struct device *device, const char *reason)
     enter_state(device, DEVICE_ERROR);
 }
 
+bool device_save(struct device *device, GByteArray *out, GError **error)
+{
+    if (device->migration_blocker) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, "%s can't be saved: %s",
+                    device->name, device->migration_blocker);
+        return false;
+    }
+    if (device_check(device, DEVICE_OP_SAVE) != DEVICE_ALLOW) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_WRONG_ETAG, "%s can't be saved in state %s",
+                    device->name, device_state_name(device_state(device)));
+        return false;
+    }
+    if (device->ops->before_save)
+        device->ops->before_save(device);
+    if (device->state_table)
+        state_save(device->state_table, device->state_base, out);
+    return true;
+}
+
+bool device_load(struct device *device, const uint8_t *data, size_t size, GError **error)
+{
+    if (device_check(device, DEVICE_OP_LOAD) != DEVICE_ALLOW) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_WRONG_ETAG, "%s can't be loaded in state %s",
+                    device->name, device_state_name(device_state(device)));
+        return false;
+    }
+    if (!device->state_table) {
+        if (!size)
+            return true;
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    "%s has no state, but the stream has %zu bytes for it", device->name, size);
+        return false;
+    }
+    if (!state_load(device->state_table, device->state_base, data, size, error)) {
+        g_prefix_error(error, "%s: ", device->name);
+        return false;
+    }
+    if (device->ops->after_load && !device->ops->after_load(device, error)) {
+        g_prefix_error(error, "%s: ", device->name);
+        enter_state(device, DEVICE_ERROR); /* its fields are no longer its own */
+        return false;
+    }
+    return true;
+}
+
 /* ---- all devices ---- */
 
 bool devices_add(struct devices *devices, struct device *device, GError **error)

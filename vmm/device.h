@@ -118,6 +118,13 @@ void device_reset(struct device *device);
 /* To ERROR, for good until a reset; @reason (one line) is logged. Main thread. */
 void device_fail(struct device *device, const char *reason);
 
+/*
+ * The state as a stream, gated (PRE_COPY*, STOP_COPY; RESUMING). Errors name the device. A stream that
+ * does not decode leaves the device as it was; one that after_load refuses puts it into ERROR.
+ */
+bool device_save(struct device *device, GByteArray *out, GError **error);
+bool device_load(struct device *device, const uint8_t *data, size_t size, GError **error);
+
 enum device_verdict device_check(struct device *device, enum device_operation operation);
 static inline enum device_state device_state(const struct device *device)
 {

@@ -16,6 +16,10 @@
  * u8 kind, u8 flags (bit 0: required), u32 payload length, payload. Arrays and nested tables are the
  * concatenation of their elements. No padding.
  *
+ * A stream may be newer than its reader: what is not known is skipped, or refused if required. It may
+ * be older, down to min_version: fields that came later stay as they are in the object. Every other
+ * field must be there, once; a counting field before what it counts.
+ *
  * Errors name the table and the field: "rtc.cmos: 96 bytes in the stream, 128 expected".
  * Threads: the caller's; the object must not change meanwhile (device states see to that).
  */
@@ -54,7 +58,7 @@ struct state_field {
     /* TABLE arrays with a variable length: where the element count is kept (a uint32_t field listed
      * before this one), at most @count; and whether the base is a pointer to the elements. */
     ptrdiff_t count_offset; /* -1: fixed */
-    bool indirect; /* the field is a pointer to the first element, allocated by the device */
+    bool indirect;          /* the field is a pointer to room for @count elements, or NULL */
 };
 
 struct state_table {
@@ -91,8 +95,9 @@ struct state_table {
         .name = #MEMBER, .kind = STATE_KIND_TABLE, .offset = offsetof(TYPE, MEMBER), .count = 1,   \
         .stride = sizeof(((TYPE *)0)->MEMBER), .since = SINCE, .table = TABLE, .count_offset = -1  \
     }
-/* MEMBER is an array of structs, or (INDIRECT) a pointer to one; COUNT_MEMBER (uint32_t) says how
- * many of at most MAX are in use. */
+/* MEMBER is an array of structs, or (INDIRECT) a pointer to one, with room for MAX either way;
+ * COUNT_MEMBER (uint32_t) says how many are in use. If the table lists COUNT_MEMBER, the stream sets
+ * it; if not, the stream must have as many as the object. */
 #define STATE_STRUCTS(TYPE, MEMBER, INDIRECT, COUNT_MEMBER, MAX, TABLE, SINCE)                     \
     {                                                                                              \
         .name = #MEMBER, .kind = STATE_KIND_TABLE, .offset = offsetof(TYPE, MEMBER), .count = MAX, \
@@ -113,13 +118,15 @@ struct state_table {
 void state_save(const struct state_table *table, const void *object, GByteArray *out);
 
 /*
- * Decodes all of @data into @object. The stream is hostile: every length is checked, and on error
- * @object is as it was (fields are decoded into a copy first for fixed tables).
+ * Decodes all of @data into @object. The stream is hostile: everything is checked before anything is
+ * stored, so on error @object is as it was. What a field may hold beyond its type is for the device's
+ * after_load to check.
  */
 bool state_load(const struct state_table *table, void *object, const uint8_t *data, size_t size,
                 GError **error);
 
-/* The JSON view, straight from an object or from an encoded stream. The caller owns the node. */
+/* The JSON view: bytes and buffers in hexadecimal, u64 beyond the signed range as "0x..." strings. The
+ * caller owns the node. */
 JsonNode *state_to_json(const struct state_table *table, const void *object);
 
 #endif

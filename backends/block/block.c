@@ -35,12 +35,20 @@ const char *block_operation_name(enum block_operation operation)
 
 struct block *block_open(const struct options *options, struct loop *loop, GError **error)
 {
+    bool snapshot = options_bool(options, "snapshot");
+    bool read_only = options_bool(options, "readonly");
     struct block *block;
 
+    if (snapshot && read_only) {
+        options_set_error(error, options, "snapshot", "makes no sense with readonly=on: drop one");
+        return NULL;
+    }
     if (!strcmp(options_string(options, "type"), "null"))
         block = block_null_open(options, loop, error);
     else
-        block = block_raw_open(options, loop, error);
+        block = block_raw_open(options, read_only || snapshot, loop, error);
+    if (block && snapshot)
+        block = block_snapshot_open(block, options, error);
     if (block && (options_uint(options, "fault-errors") || options_uint(options, "fault-delay-us")))
         block = block_fault_open(block, options, error);
     return block;

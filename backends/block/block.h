@@ -2,8 +2,8 @@
 /*
  * block - the host side of a disk: an array of bytes that is read and written asynchronously
  *
- * Implementations: raw (files and block devices, by io_uring or worker threads), null; decorator:
- * fault (errors and delays on demand). Every request passes the trace events block_submit and
+ * Implementations: raw (files and block devices, by io_uring or worker threads), null; decorators:
+ * snapshot (writes go to a temporary file), fault (errors and delays on demand). Every request passes the trace events block_submit and
  * block_complete and the counters of struct block_stats.
  *
  * A request completes by its done callback, on the loop that the block device was opened for, never
@@ -68,7 +68,7 @@ struct block {
     const struct block_ops *ops;
     struct loop *loop;
     char *name;                   /* for messages: the path, or "null" */
-    const char *implementation;   /* "uring", "threads", "null", "fault", for stats */
+    const char *implementation;   /* "uring", "threads", "null", "snapshot", "fault", for stats */
     uint64_t size;                /* bytes, a multiple of block_size */
     uint32_t block_size;          /* logical, bytes: 512 or 4096 */
     uint32_t physical_block_size; /* bytes, a power of two >= block_size: what is written at once */
@@ -97,6 +97,8 @@ extern const char *const block_types[], *const block_engines[], *const block_fau
         {"type", OPTION_ENUM, .value = "raw", .choices = block_types,                              \
          .help = "raw: the image's bytes are the disk's; null: no storage, reads give zeroes"},    \
         {"readonly", OPTION_BOOL, .value = "off", .help = "refuse guest writes"},                  \
+        {"snapshot", OPTION_BOOL, .value = "off",                                                  \
+         .help = "keep guest writes in a temporary file and leave the image as it is"},            \
         {"direct", OPTION_BOOL, .value = "off",                                                    \
          .help = "bypass the host's page cache (O_DIRECT)"},                                       \
         {"engine", OPTION_ENUM, .value = "auto", .choices = block_engines,                         \

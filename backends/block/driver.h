@@ -6,8 +6,9 @@
  * that describe the disk, and reports with block_complete() once a request and block_batch_done()
  * once after a run of those. submit only queues; kick starts. Both run on the loop, as does close.
  *
- * A decorator sets inner->outer to itself and calls inner->ops directly: requests are counted once,
- * by the outermost block.
+ * A decorator that passes requests on as they are sets inner->outer to itself and calls inner->ops
+ * directly: they are counted once, by the outermost block. One that makes requests of its own is an
+ * ordinary user of the blocks below.
  */
 #ifndef BACKENDS_BLOCK_DRIVER_H
 #define BACKENDS_BLOCK_DRIVER_H
@@ -22,9 +23,18 @@ void block_finish(struct block *block);
 void block_complete(struct block *block, struct block_request *request, int result);
 void block_batch_done(struct block *block);
 
-struct block *block_raw_open(const struct options *options, struct loop *loop, GError **error);
+/* @read_only whatever the options say. */
+struct block *block_raw_open(const struct options *options, bool read_only, struct loop *loop,
+                             GError **error);
+/* A regular file that is open for reading and writing, of the size that it is to have; takes over
+ * @fd, also on failure. No lock. */
+struct block *block_raw_from_fd(int fd, const char *name, uint32_t block_size, struct loop *loop,
+                                GError **error);
 struct block *block_null_open(const struct options *options, struct loop *loop, GError **error);
-/* Takes over @inner, also on failure. */
+
+/* These take over the block that they decorate, also on failure. */
+struct block *block_snapshot_open(struct block *base, const struct options *options,
+                                  GError **error);
 struct block *block_fault_open(struct block *inner, const struct options *options, GError **error);
 
 /* ---- requests that wait for some time, in order of arrival ---- */

@@ -22,6 +22,8 @@ struct fault {
     uint64_t start, end; /* bytes; a request that touches [start, end) is concerned */
     uint64_t random;
     struct block_request *failing, **failing_last;
+    bool completing;
+    struct loop_timer *later; /* for what done callbacks submit */
     struct block_delay delay;
 };
 
@@ -69,8 +71,9 @@ static void fault_kick(struct block *block)
     struct fault *fault = (struct fault *)block;
     struct block_request *request = fault->failing;
 
-    block_list_init(&fault->failing, &fault->failing_last);
-    if (request) {
+    if (request && !fault->completing) {
+        block_list_init(&fault->failing, &fault->failing_last);
+        fault->completing = true;
         while (request) {
             struct block_request *next = request->next;
 
@@ -78,9 +81,17 @@ static void fault_kick(struct block *block)
             request = next;
         }
         block_batch_done(block);
+        fault->completing = false;
+        if (fault->failing)
+            loop_timer_set(fault->later, loop_now_ns());
     }
     if (fault->inner->ops->kick)
         fault->inner->ops->kick(fault->inner);
+}
+
+static void kick_later(void *opaque)
+{
+    fault_kick(opaque);
 }
 
 static void fault_due(void *opaque, struct block_request *requests)
@@ -101,6 +112,7 @@ static void fault_close(struct block *block)
     struct fault *fault = (struct fault *)block;
 
     fault->inner->ops->close(fault->inner);
+    loop_timer_destroy(fault->later);
     block_delay_finish(&fault->delay);
     block_finish(block);
     g_free(fault);
@@ -146,6 +158,7 @@ struct block *block_fault_open(struct block *inner, const struct options *option
     fault->end = size && size < inner->size - start ? start + size : inner->size;
     fault->random = options_uint(options, "fault-seed");
     block_list_init(&fault->failing, &fault->failing_last);
+    fault->later = loop_timer_create(inner->loop, kick_later, fault);
     block_delay_init(&fault->delay, inner->loop, options_uint(options, "fault-delay-us"), fault_due,
                      fault);
     return &fault->block;

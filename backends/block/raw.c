@@ -267,10 +267,11 @@ int raw_execute(struct raw_file *file, struct block_request *request)
 
 /* ---- opening ---- */
 
-static bool open_failed(const struct options *options, int err, GError **error)
+static bool open_failed(const struct raw_file *file, const struct options *options, int err,
+                        GError **error)
 {
     const char *path = options_string(options, "path");
-    bool read_only = options_bool(options, "readonly");
+    bool read_only = file->read_only;
     int fd;
 
     if (err == ENOENT) {
@@ -319,15 +320,15 @@ static bool check_kind(struct raw_file *file, const struct stat *st, const struc
         return true;
     if (S_ISBLK(st->st_mode)) {
         file->is_device = true;
-        if (!options_bool(options, "readonly") &&
-            ioctl(file->fd, BLKROGET, &device_read_only) == 0 && device_read_only) {
+        if (!file->read_only && ioctl(file->fd, BLKROGET, &device_read_only) == 0 &&
+            device_read_only) {
             options_set_error(error, options, "path", "is a read-only device; add readonly=on");
             return false;
         }
         return true;
     }
     if (S_ISDIR(st->st_mode))
-        return open_failed(options, EISDIR, error);
+        return open_failed(file, options, EISDIR, error);
     options_set_error(error, options, "path", "is a %s; a disk is a regular file or a block device",
                       S_ISFIFO(st->st_mode)  ? "FIFO"
                       : S_ISCHR(st->st_mode) ? "character device"
@@ -337,7 +338,7 @@ static bool check_kind(struct raw_file *file, const struct stat *st, const struc
 
 static bool lock_image(struct raw_file *file, const struct options *options, GError **error)
 {
-    bool read_only = options_bool(options, "readonly");
+    bool read_only = file->read_only;
     struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
 
     if (!options_bool(options, "lock") || fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
@@ -510,8 +511,8 @@ static void separate_lock(struct raw_file *file, int flags)
 static bool open_file(struct raw *raw, const struct options *options, GError **error)
 {
     const char *path = options_string(options, "path");
-    bool read_only = options_bool(options, "readonly");
     struct raw_file *file = &raw->file;
+    bool read_only = file->read_only;
     struct stat st;
     int flags;
 
@@ -523,9 +524,9 @@ static bool open_file(struct raw *raw, const struct options *options, GError **e
     /* O_NONBLOCK: a FIFO must not make us wait for its other end. */
     file->fd = open(path, flags | O_NONBLOCK);
     if (file->fd < 0)
-        return open_failed(options, errno, error);
+        return open_failed(file, options, errno, error);
     if (fstat(file->fd, &st) < 0 || fcntl(file->fd, F_SETFL, flags) < 0)
-        return open_failed(options, errno, error);
+        return open_failed(file, options, errno, error);
     if (!check_kind(file, &st, options, error) || !lock_image(file, options, error))
         return false;
     if (options_bool(options, "lock"))
@@ -541,12 +542,12 @@ static bool open_file(struct raw *raw, const struct options *options, GError **e
     return true;
 }
 
-static void settle(struct raw *raw, const struct options *options)
+static void settle(struct raw *raw, bool discard)
 {
     struct block *block = &raw->block;
 
-    block->read_only = options_bool(options, "readonly");
-    if (block->read_only || !options_bool(options, "discard"))
+    block->read_only = raw->file.read_only;
+    if (block->read_only || !discard)
         block->can_discard = false;
     block->can_write_zeroes = !block->read_only;
     if (block->physical_block_size < block->block_size || block->physical_block_size > 1u << 20 ||
@@ -557,10 +558,11 @@ static void settle(struct raw *raw, const struct options *options)
         block->discard_granularity = block->block_size;
 }
 
+/* @options: NULL for the engine that suits. */
 static struct block *create_engine(const struct raw *raw, const struct options *options,
                                    GError **error)
 {
-    const char *engine = options_string(options, "engine");
+    const char *engine = options ? options_string(options, "engine") : "auto";
     g_autoptr(GError) refused = NULL;
     struct block *block;
 
@@ -596,10 +598,11 @@ void raw_finish(struct raw *raw)
     block_finish(&raw->block);
 }
 
-struct block *block_raw_open(const struct options *options, struct loop *loop, GError **error)
+struct block *block_raw_open(const struct options *options, bool read_only, struct loop *loop,
+                             GError **error)
 {
     static const char *const null_keys[] = {"size", "latency-us"};
-    struct raw raw = {.file = {.fd = -1, .lock_fd = -1}};
+    struct raw raw = {.file = {.fd = -1, .lock_fd = -1, .read_only = read_only}};
     struct block *block = NULL;
 
     if (!options_string(options, "path")) {
@@ -614,9 +617,34 @@ struct block *block_raw_open(const struct options *options, struct loop *loop, G
     }
     block_init(&raw.block, NULL, loop, options_string(options, "path"), NULL);
     if (open_file(&raw, options, error)) {
-        settle(&raw, options);
+        settle(&raw, options_bool(options, "discard"));
         block = create_engine(&raw, options, error);
     }
+    if (!block)
+        raw_finish(&raw);
+    return block;
+}
+
+struct block *block_raw_from_fd(int fd, const char *name, uint32_t block_size, struct loop *loop,
+                                GError **error)
+{
+    struct raw raw = {.file = {.fd = fd, .lock_fd = -1, .alignment = 1}};
+    struct block *block;
+    struct stat st;
+
+    block_init(&raw.block, NULL, loop, name, NULL);
+    raw.block.block_size = block_size;
+    if (fstat(fd, &st) < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "%s: %s", name,
+                    g_strerror(errno));
+        raw_finish(&raw);
+        return NULL;
+    }
+    describe_file(&raw, &st);
+    raw.block.size = st.st_size - st.st_size % block_size;
+    raw.file.nowait_reads = try_nowait(fd);
+    settle(&raw, true);
+    block = create_engine(&raw, NULL, error);
     if (!block)
         raw_finish(&raw);
     return block;

@@ -14,6 +14,7 @@
 struct raw_file {
     int fd;
     int lock_fd; /* a description of its own that holds the lock, or -1 */
+    bool read_only;
     bool is_device;
     bool direct;
     uint32_t alignment; /* of buffers, offsets and lengths when direct */

@@ -238,9 +238,9 @@ static void uring_kick(struct block *block)
             break;
         completed |= reap(uring);
     }
-    worker_port_kick(uring->port);
     if (completed)
         block_batch_done(block);
+    worker_port_kick(uring->port);
     io_uring_cq_eventfd_toggle(&uring->ring, true);
     uring->kicking = false;
     if (io_uring_cq_ready(&uring->ring) || io_uring_sq_ready(&uring->ring) ||

@@ -49,6 +49,11 @@ struct net_ops {
     /* Watch for readable and writable on @loop, or stop (@on false). */
     int (*set_active)(struct net *net, unsigned queue, struct loop *loop, bool on);
     int (*set_offloads)(struct net *net, const struct net_offloads *receive);
+    /* The frontend has no room (@on false), or has room again: call readable or not. NULL: it never
+     * calls readable twice for the same frames. */
+    void (*set_receiving)(struct net *net, unsigned queue, bool on);
+    /* Whether the guest uses this queue pair at all; NULL: makes no difference. */
+    int (*set_used)(struct net *net, unsigned queue, bool used);
     void (*close)(struct net *net);
     const struct state_table *state_table; /* saved connections (libslirp), or NULL */
 };
@@ -61,19 +66,45 @@ struct net {
     bool host_offloads; /* the host takes and gives GSO frames (tap) */
     bool link_up;
     const char *implementation;
+    uint32_t mtu;                /* of the link as the host side has it; 0: not known */
     struct net_offloads receive; /* as set */
     uint64_t tx_frames, rx_frames, tx_bytes, rx_bytes, dropped;
 };
 
-/* Keys: type (user, tap, stream, dgram, null), ifname, fd, path, listen, connect, hostfwd, net, dns,
- * restrict, pcap, queues. */
+/* The keys of a net backend: part of the option table of every network interface. */
+#define NET_OPTIONS                                                                                \
+    {"type",                                                                                       \
+     OPTION_ENUM,                                                                                  \
+     .value = "user",                                                                              \
+     .choices = net_types,                                                                         \
+     .flags = OPTION_FIRST,                                                                        \
+     .help = "how it is connected to the host"},                                                   \
+        {"ifname", OPTION_STRING, .help = "tap: the interface (default: a new one)"},              \
+        {"fd", OPTION_UINT, .max = 65535, .help = "tap, stream, dgram: an open file descriptor"},  \
+        {"path", OPTION_PATH, .help = "stream, dgram: the UNIX socket"},                           \
+        {"local", OPTION_PATH, .help = "dgram: our own socket, that path answers to"},             \
+        {"server", OPTION_BOOL, .value = "off", .help = "stream: listen instead of connect"},      \
+        {"hostfwd", OPTION_LIST, .help = "user: tcp|udp:[ADDR]:PORT-[ADDR]:PORT into the guest"},  \
+        {"restrict", OPTION_BOOL, .value = "off", .help = "user: no way out of the guest"},        \
+        {"mtu",      OPTION_UINT,  .value = "65520",                                               \
+         .min = 576, .max = 65520, .help = "user: the link's MTU, told to the guest"},             \
+        {"queues", OPTION_UINT,           .value = "1",                                            \
+         .min = 1, .max = NET_MAX_QUEUES, .help = "queue pairs (tap; others have one)"},           \
+    {                                                                                              \
+        "pcap", OPTION_PATH, .help = "record every frame there"                                    \
+    }
+extern const char *const net_types[];
 extern const struct option_spec net_options[];
-struct net *net_open(const struct options *options, GError **error);
+
+/* Opens by options. @loop is where queue 0 will be served (libslirp's timers belong to it). */
+struct net *net_open(const struct options *options, struct loop *loop, GError **error);
 void net_close(struct net *net);
 
 void net_set_client(struct net *net, const struct net_client_ops *client, void *opaque);
 int net_set_active(struct net *net, unsigned queue, struct loop *loop, bool on);
 int net_set_offloads(struct net *net, const struct net_offloads *receive);
+void net_set_receiving(struct net *net, unsigned queue, bool on);
+int net_set_used(struct net *net, unsigned queue, bool used);
 
 /*
  * Sends one frame: NET_HEADER_SIZE header bytes (hostile: checked), then the frame, in pieces of any

@@ -105,6 +105,14 @@ void control_open(void)
     open_streams(until);
 }
 
+void control_try(void)
+{
+    for (int i = 0; i < 100 && (control = open_port(LODGE_PORT_CONTROL)) < 0; i++)
+        sleep_ms(5);
+    if (control >= 0)
+        wait_connected(control);
+}
+
 bool control_is_open(void)
 {
     return control >= 0;

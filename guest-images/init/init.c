@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/module.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#ifndef MODULE_INIT_COMPRESSED_FILE /* Linux 5.17 */
+#define MODULE_INIT_COMPRESSED_FILE 4
+#endif
 #define MODULE_LIST  "/lodge/modules"
 #define SETTINGS_MAX 256
 
@@ -140,12 +144,22 @@ void fail(int status, const char *stage, const char *format, ...)
     va_end(args);
     progress(LODGE_PROGRESS_FAILED);
     say("%s", message);
+    if (setting("control") && !control_is_open())
+        control_try();
     if (control_is_open()) {
         control_send(LODGE_FRAME_ERROR, "code=%d%cstage=%s%cmessage=%s%c", status, 0, stage, 0,
                      message, 0);
         control_wait(10000); /* for END, or the host closing its side */
     }
     end_machine(status);
+}
+
+/* A module that the host could not unpack: newer kernels can (CONFIG_MODULE_DECOMPRESS). */
+static bool is_compressed(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+
+    return dot && strcmp(dot, ".ko");
 }
 
 static void load_module(char *line)
@@ -159,8 +173,9 @@ static void load_module(char *line)
     if (fd < 0)
         fail(LODGE_STATUS_FAILED, "modules", "cannot open module %s: %s", line, strerror(errno));
     /* ENODEV is a driver that found out that it has nothing to drive here: not an error. */
-    if (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) && errno != EEXIST &&
-        errno != ENODEV)
+    if (syscall(SYS_finit_module, fd, parameters ? parameters : "",
+                is_compressed(line) ? MODULE_INIT_COMPRESSED_FILE : 0) &&
+        errno != EEXIST && errno != ENODEV)
         fail(LODGE_STATUS_FAILED, "modules", "cannot load module %s: %s", line, strerror(errno));
     close(fd);
 }
@@ -233,9 +248,9 @@ int main(void)
     }
     root_early();
     read_settings();
-    check_settings();
     load_modules();
     progress(LODGE_PROGRESS_MODULES);
+    check_settings(); /* now that the host can hear of it */
     if (setting("control"))
         control_open();
     root_enter();

@@ -79,6 +79,7 @@ bool power_pressed(int fd);                /* reads what is there */
 
 /* control.c */
 void control_open(void); /* finds the ports; fails if there is no control port in time */
+void control_try(void);  /* the control port alone, to report a failure before control_open */
 bool control_is_open(void);
 int control_fd(void);
 int control_port(int stream); /* stdin 0, stdout 1, stderr 2: descriptor, or -1 */

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "vmm/layout.h"
-#include "vmm/state.h"
 
 #define DEFAULT_RAM   (UINT64_C(64) << 20)
 #define ALLOC_START   UINT64_C(0x100000)
@@ -588,31 +587,38 @@ void harness_eoi(struct harness *h, uint32_t gsi)
 
 /* ---- lifecycle ---- */
 
+/* As devices_set_state, for one device that may be in a list of others. */
+static void set_state(struct device *device, enum device_state state)
+{
+    struct devices one = {.first = device};
+    struct device *next = device->next;
+    GError *error = NULL;
+
+    device->next = NULL;
+    devices_set_state(&one, state, HARNESS_TIMEOUT_MS, &error);
+    g_assert_no_error(error);
+    device->next = next;
+}
+
 GByteArray *harness_save(struct device *device)
 {
     GByteArray *out = g_byte_array_new();
+    GError *error = NULL;
 
-    g_assert_nonnull(device->state_table);
-    if (device->ops->before_save)
-        device->ops->before_save(device);
-    state_save(device->state_table, device->state_base, out);
+    set_state(device, DEVICE_STOP_COPY);
+    device_save(device, out, &error);
+    g_assert_no_error(error);
+    set_state(device, DEVICE_RUNNING);
     return out;
 }
 
 bool harness_load_state(struct device *device, const GByteArray *saved, GError **error)
 {
-    struct devices one = {device};
-    struct device *next = device->next;
-    GError *state_error = NULL;
-
-    device->next = NULL;
-    devices_set_state(&one, DEVICE_RESUMING, HARNESS_TIMEOUT_MS, &state_error);
-    g_assert_no_error(state_error);
-    bool ok = state_load(device->state_table, device->state_base, saved->data, saved->len, error);
-    if (ok && device->ops->after_load)
-        ok = device->ops->after_load(device, error);
-    devices_set_state(&one, DEVICE_RUNNING, HARNESS_TIMEOUT_MS, &state_error);
-    g_assert_no_error(state_error);
-    device->next = next;
+    set_state(device, DEVICE_RESUMING);
+    bool ok = device_load(device, saved->data, saved->len, error);
+    if (device_state(device) == DEVICE_ERROR)
+        device_reset(device);
+    else
+        set_state(device, DEVICE_RUNNING);
     return ok;
 }

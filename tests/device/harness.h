@@ -138,9 +138,9 @@ void harness_eoi(struct harness *h, uint32_t gsi); /* the guest's end of interru
 
 /* ---- lifecycle ---- */
 
-/* Saves a device's state, as the state stream does; the caller frees. Its state is left alone. */
+/* The device's state as a stream, by way of STOP_COPY and back to RUNNING; the caller frees it. */
 GByteArray *harness_save(struct device *device);
-/* Loads into a device (put in RESUMING meanwhile, then RUNNING again). */
+/* Loads it, by way of RESUMING and on to RUNNING; a device that refused it is reset. */
 bool harness_load_state(struct device *device, const GByteArray *saved, GError **error);
 
 #endif

@@ -306,7 +306,8 @@ static void test_assignment_avoids_what_is_there(struct fixture *x, gconstpointe
     struct sample *others[8];
 
     for (unsigned i = 0; i < G_N_ELEMENTS(others); i++) {
-        others[i] = sample_create(x->h, "other");
+        g_autofree char *name = g_strdup_printf("other%u", i);
+        others[i] = sample_create(x->h, name);
         harness_attach(x->h, &others[i]->function);
         for (unsigned bar = 0; bar < 3; bar++)
             g_assert_true(others[i]->function.bars[bar].mapped);

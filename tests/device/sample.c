@@ -109,6 +109,7 @@ struct sample *sample_create(struct harness *h, const char *name)
     f->writable[s->vendor_cap + 4] = 0x0f;
     f->write_clear[s->vendor_cap + 4] = 0xf0;
     f->config[s->vendor_cap + 5] = 0x5a;
+    memset(f->writable + s->vendor_cap + 8, 0xff, 4); /* what changes by itself is not identity */
     return s;
 }
 

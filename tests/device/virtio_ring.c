@@ -335,10 +335,11 @@ static void test_notify_event_index(void)
     for (unsigned bits = 4; bits < 16; bits++) {
         struct virtq_features features = features_of(bits);
         struct fixture f;
-        GRand *rand = g_rand_new_with_seed(bits);
+        GRand *rand;
 
         if (!features.event_idx)
             continue;
+        rand = g_rand_new_with_seed(bits);
         setup_sized(&f, &features, 16);
         for (unsigned round = 0; round < 20000; round++) {
             unsigned after = 1 + g_rand_int(rand) % 16;
@@ -548,7 +549,7 @@ static void test_reenable_goes_on(const void *bits)
 
         add_one(&f, &f);
         driver_ring_publish(&f.ring);
-        virtq_reset(&f.vq);
+        virtq_reset(&f.vq); /* frees what it had mapped */
         saved.p = NULL;
         f.vq = saved;
         g_assert_cmpint(virtq_reenable(&f.vq), ==, 0);

@@ -1,164 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Tests of backends/block: every operation on every implementation, errors of opening, locks. */
+/* Tests of backends/block: every operation on every implementation, decorated ones included. */
 #include <errno.h>
-#include <fcntl.h>
-#include <glib/gstdio.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "backends/block/block.h"
+#include "tests/unit/block_helpers.h"
 
 #define DISK_SIZE (4u << 20)
-#define TIMEOUT_S 20
-
-struct request {
-    struct block_request request; /* first */
-    struct iovec iov[8];
-    int result;
-    unsigned times_done;
-};
 
 static char *folder; /* on the file system of the temporary files */
-
-/* ---- helpers ---- */
-
-static void on_done(struct block_request *block_request, int result)
-{
-    struct request *request = (struct request *)block_request;
-
-    request->result = result;
-    request->times_done++;
-}
-
-static void fill(struct request *request, enum block_operation operation, uint64_t offset,
-                 void *buffer, uint64_t length)
-{
-    memset(request, 0, sizeof(*request));
-    request->request.operation = operation;
-    request->request.offset = offset;
-    request->request.length = length;
-    request->request.done = on_done;
-    request->request.iov = request->iov;
-    if (buffer) {
-        request->iov[0] = (struct iovec){buffer, length};
-        request->request.iov_count = 1;
-    }
-}
-
-static void wait_for(struct block *block)
-{
-    int64_t end = g_get_monotonic_time() + TIMEOUT_S * G_USEC_PER_SEC;
-
-    while (block->in_flight) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        loop_iterate(block->loop, true);
-    }
-}
-
-static int run(struct block *block, struct request *request)
-{
-    block_submit(block, &request->request);
-    g_assert_cmpuint(request->times_done, ==, 0);
-    block_kick(block);
-    wait_for(block);
-    g_assert_cmpuint(request->times_done, ==, 1);
-    return request->result;
-}
-
-static int operate(struct block *block, enum block_operation operation, uint64_t offset,
-                   void *buffer, uint64_t length)
-{
-    struct request request;
-
-    fill(&request, operation, offset, buffer, length);
-    return run(block, &request);
-}
-
-static struct options *parse(const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    struct options *options = options_parse(block_options, "--disk", text, &error);
-
-    g_assert_no_error(error);
-    return options;
-}
-
-static struct block *open_disk(const char *text)
-{
-    g_autoptr(options_t) options = parse(text);
-    g_autoptr(GError) error = NULL;
-    struct block *block = block_open(options, loop_main(), &error);
-
-    g_assert_no_error(error);
-    g_assert_nonnull(block);
-    return block;
-}
-
-static void assert_refused(const char *text, const char *expected)
-{
-    g_autoptr(options_t) options = parse(text);
-    g_autoptr(GError) error = NULL;
-    struct block *block = block_open(options, loop_main(), &error);
-
-    g_assert_null(block);
-    g_assert_nonnull(error);
-    if (!strstr(error->message, expected))
-        g_error("'%s' is not in: %s", expected, error->message);
-    g_assert_null(strchr(error->message, '\n'));
-}
-
-static void pattern(uint8_t *buffer, size_t size, uint64_t seed)
-{
-    for (size_t i = 0; i < size; i++)
-        buffer[i] = (uint8_t)((i + seed) * 2654435761u >> 13);
-}
-
-static bool is_zero(const uint8_t *buffer, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        if (buffer[i])
-            return false;
-    }
-    return true;
-}
-
-/* A new image of @size bytes of pattern in @where; the caller frees (and removes) the name. */
-static char *make_image(const char *where, size_t size)
-{
-    char *path = g_build_filename(where, "lodge-block-XXXXXX", NULL);
-    g_autofree uint8_t *data = g_malloc(size + 1);
-    int fd = g_mkstemp(path);
-
-    g_assert_cmpint(fd, >=, 0);
-    pattern(data, size, 0);
-    g_assert_cmpint(write(fd, data, size), ==, size);
-    close(fd);
-    return path;
-}
-
-static void remove_image(char *path)
-{
-    g_assert_cmpint(g_unlink(path), ==, 0);
-    g_free(path);
-}
-
-/* Does opening it with these options work here? (O_DIRECT, io_uring: not everywhere.) */
-static bool can_open(const char *text)
-{
-    g_autoptr(options_t) options = parse(text);
-    struct block *block = block_open(options, loop_main(), NULL);
-
-    block_close(block);
-    return block;
-}
 
 /* ---- each test below runs on each of these ---- */
 
@@ -175,6 +25,7 @@ static const struct variant variants[] = {
     {"threads-direct", NULL, "engine=threads,direct=on"},
     {"uring-tmpfs", "/dev/shm", "engine=uring"},
     {"auto-tmpfs", "/dev/shm", "engine=auto"},
+    {"snapshot", NULL, "snapshot=on"},
     {"decorated", NULL, "fault-delay-us=1,fault-operation=write"},
 };
 
@@ -322,7 +173,10 @@ static void test_discard(const void *variant)
         g_assert_cmpint(operate(disk.block, BLOCK_DISCARD, 0, NULL, DISK_SIZE / 2), ==, 0);
         g_assert_cmpint(stat(disk.path, &after), ==, 0);
         g_assert_cmpint(after.st_size, ==, before.st_size);
-        g_assert_cmpint(after.st_blocks, <, before.st_blocks);
+        if (!strcmp(disk.block->implementation, "snapshot"))
+            g_assert_cmpint(after.st_blocks, ==, before.st_blocks);
+        else
+            g_assert_cmpint(after.st_blocks, <, before.st_blocks);
     } else {
         g_assert_cmpint(operate(disk.block, BLOCK_DISCARD, 0, NULL, DISK_SIZE / 2), ==,
                         -EOPNOTSUPP);
@@ -490,6 +344,66 @@ static void test_batches(const void *variant)
     disk_close(&disk);
 }
 
+/* ---- on an I/O loop: opened and closed by the main thread, used by the loop's ---- */
+
+struct io_loop_test {
+    struct block *block;
+    struct request requests[32];
+    unsigned left; /* atomic */
+    bool wrong_thread;
+};
+
+static void io_loop_done(struct block_request *block_request, int result)
+{
+    struct io_loop_test *test = block_request->opaque;
+
+    on_done(block_request, result);
+    test->wrong_thread |= !loop_is_current(test->block->loop);
+    __atomic_sub_fetch(&test->left, 1, __ATOMIC_RELEASE);
+}
+
+static void io_loop_submit(void *opaque)
+{
+    struct io_loop_test *test = opaque;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(test->requests); i++)
+        block_submit(test->block, &test->requests[i].request);
+    block_kick(test->block);
+}
+
+static void test_io_loop(const void *engine)
+{
+    _Alignas(4096) static uint8_t buffers[32 * 4096];
+    struct io_loop_test test = {.left = G_N_ELEMENTS(test.requests)};
+    struct loop *loop = loop_create("io", NULL);
+    char *path = make_image(folder, DISK_SIZE);
+    g_autofree char *text = g_strdup_printf("path=%s,engine=%s", path, (const char *)engine);
+    g_autoptr(options_t) options = parse(text);
+
+    test.block = block_open(options, loop, NULL);
+    if (!test.block) {
+        g_test_skip("no io_uring here");
+    } else {
+        for (unsigned i = 0; i < G_N_ELEMENTS(test.requests); i++) {
+            fill(&test.requests[i], i % 2 ? BLOCK_READ : BLOCK_WRITE, i * 4096, buffers + i * 4096,
+                 4096);
+            test.requests[i].request.done = io_loop_done;
+            test.requests[i].request.opaque = &test;
+        }
+        loop_call(loop, io_loop_submit, &test);
+        for (unsigned i = 0; i < TIMEOUT_S * 1000 && __atomic_load_n(&test.left, __ATOMIC_ACQUIRE);
+             i++)
+            g_usleep(1000);
+        g_assert_cmpuint(__atomic_load_n(&test.left, __ATOMIC_ACQUIRE), ==, 0);
+        for (unsigned i = 0; i < G_N_ELEMENTS(test.requests); i++)
+            g_assert_cmpint(test.requests[i].result, ==, 0);
+        g_assert_false(test.wrong_thread);
+        block_close(test.block);
+    }
+    loop_destroy(loop);
+    remove_image(path);
+}
+
 /* ---- null ---- */
 
 static void test_null(void)
@@ -542,6 +456,79 @@ static void test_null_submit_from_done(void)
     wait_for(block);
     g_assert_cmpuint(chain.left, ==, 0);
     block_close(block);
+}
+
+/* ---- snapshot=on ---- */
+
+static void assert_blocks(struct block *block, const uint8_t *expected, uint64_t offset,
+                          size_t bytes)
+{
+    g_autofree uint8_t *buffer = g_malloc(bytes);
+
+    g_assert_cmpint(operate(block, BLOCK_READ, offset, buffer, bytes), ==, 0);
+    g_assert_cmpmem(buffer, bytes, expected + offset, bytes);
+}
+
+/* What the guest sees is a plain array of bytes, and the image is not touched. */
+static void test_snapshot_layers(void)
+{
+    g_autofree uint8_t *expected = g_malloc(DISK_SIZE), *image = g_malloc(DISK_SIZE);
+    char *path = make_image(folder, DISK_SIZE);
+    g_autofree char *text = g_strdup_printf("path=%s,snapshot=on", path);
+    g_autofree char *content = NULL;
+    struct block *block = open_disk(text), *second = open_disk(text);
+    GRand *rand = g_rand_new_with_seed(1);
+    size_t length;
+
+    pattern(image, DISK_SIZE, 0);
+    memcpy(expected, image, DISK_SIZE);
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t offset = g_rand_int_range(rand, 0, 1000) * 512;
+        size_t bytes = g_rand_int_range(rand, 1, 200) * 512;
+
+        switch (g_rand_int_range(rand, 0, 4)) {
+        case 0:
+            pattern(expected + offset, bytes, i);
+            g_assert_cmpint(operate(block, BLOCK_WRITE, offset, expected + offset, bytes), ==, 0);
+            break;
+        case 1:
+            memset(expected + offset, 0, bytes);
+            g_assert_cmpint(operate(block, BLOCK_WRITE_ZEROES, offset, NULL, bytes), ==, 0);
+            break;
+        default:
+            assert_blocks(block, expected, offset, bytes);
+            break;
+        }
+    }
+    g_assert_cmpint(operate(block, BLOCK_FLUSH, 0, NULL, 0), ==, 0);
+    assert_blocks(block, expected, 0, DISK_SIZE);
+    assert_blocks(second, image, 0, DISK_SIZE);
+    block_close(block);
+    block_close(second);
+    g_assert_true(g_file_get_contents(path, &content, &length, NULL));
+    g_assert_cmpmem(content, length, image, DISK_SIZE);
+    g_rand_free(rand);
+    remove_image(path);
+}
+
+static void test_snapshot_of_read_only_image(void)
+{
+    char *path = make_image(folder, 65536);
+    g_autofree char *text = g_strdup_printf("path=%s,snapshot=on", path);
+    g_autofree char *both = g_strdup_printf("path=%s,snapshot=on,readonly=on", path);
+    static uint8_t buffer[4096];
+    struct block *block;
+
+    g_assert_cmpint(chmod(path, 0444), ==, 0);
+    block = open_disk(text);
+    g_assert_false(block->read_only);
+    g_assert_cmpint(operate(block, BLOCK_WRITE, 0, buffer, 4096), ==, 0);
+    block_close(block);
+    assert_refused(both, "drop one");
+    g_setenv("TMPDIR", "/nonexistent", TRUE);
+    assert_refused(text, "set TMPDIR");
+    g_unsetenv("TMPDIR");
+    remove_image(path);
 }
 
 /* ---- faults ---- */
@@ -609,255 +596,6 @@ static void test_fault_delay(void)
     g_assert_cmpint(operate(block, BLOCK_READ, 0, buffer, 512), ==, 0);
     block_close(block);
 }
-
-/* ---- opening ---- */
-
-static void test_options_that_conflict(void)
-{
-    assert_refused("type=null", "size=1G");
-    assert_refused("type=null,size=1000", "multiple of 512");
-    assert_refused("type=null,size=0", "multiple of 512");
-    assert_refused("type=null,size=1M,path=x", "type=null has no file");
-    assert_refused("readonly=on", "path=FILE");
-    assert_refused("path=x,size=1M", "only type=null");
-    assert_refused("path=x,latency-us=5", "only type=null");
-}
-
-static void test_missing_file(void)
-{
-    assert_refused("path=/nonexistent/a.img", "no such file");
-    assert_refused("/nonexistent/a.img", "truncate -s");
-}
-
-static void test_not_a_disk(void)
-{
-    g_autofree char *fifo = g_build_filename(folder, "fifo", NULL);
-    g_autofree char *text = g_strdup_printf("path=%s", folder);
-    g_autofree char *read_only = g_strdup_printf("path=%s,readonly=on", folder);
-
-    assert_refused(text, "is a directory");
-    assert_refused(read_only, "is a directory");
-    assert_refused("path=/dev/null", "is a character device");
-    g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
-    g_free(g_steal_pointer(&text));
-    text = g_strdup_printf("path=%s,readonly=on", fifo);
-    assert_refused(text, "is a FIFO");
-    g_unlink(fifo);
-}
-
-/* Opening with @text as a user without rights (in a child: root may open anything) is refused. */
-static void assert_refused_to_nobody(const char *text, const char *expected)
-{
-    pid_t child = fork();
-    int status;
-
-    g_assert_cmpint(child, >=, 0);
-    if (child == 0) {
-        if (getuid() == 0 && setuid(65534) < 0)
-            _exit(2);
-        assert_refused(text, expected);
-        _exit(0);
-    }
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    g_assert_cmpint(status, ==, 0);
-}
-
-static void test_permission(void)
-{
-    char *path = make_image(folder, 4096);
-    g_autofree char *text = g_strdup_printf("path=%s", path);
-
-    g_assert_cmpint(chmod(folder, 0755), ==, 0);
-    g_assert_cmpint(chmod(path, 0444), ==, 0);
-    assert_refused_to_nobody(text, "add readonly=on");
-    g_assert_cmpint(chmod(path, 0), ==, 0);
-    assert_refused_to_nobody(text, "Permission denied; run as a user who may read and write");
-    remove_image(path);
-}
-
-/* From now on io_uring_setup fails with @err in this process. */
-static void forbid_io_uring(int err)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | err),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {G_N_ELEMENTS(code), code};
-
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-        _exit(2);
-}
-
-static void test_io_uring_refused(void)
-{
-    static const int errors[] = {ENOSYS, EPERM, ENOMEM};
-    char *path = make_image(folder, 65536);
-    g_autofree char *automatic = g_strdup_printf("path=%s", path);
-    g_autofree char *forced = g_strdup_printf("path=%s,engine=uring", path);
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(errors); i++) {
-        pid_t child = fork();
-        int status;
-
-        g_assert_cmpint(child, >=, 0);
-        if (child == 0) {
-            static uint8_t buffer[4096], expected[4096];
-            struct block *block;
-
-            forbid_io_uring(errors[i]);
-            assert_refused(forced, "use engine=threads");
-            block = open_disk(automatic);
-            g_assert_cmpstr(block->implementation, ==, "threads");
-            pattern(expected, sizeof(expected), 8192);
-            g_assert_cmpint(operate(block, BLOCK_READ, 8192, buffer, sizeof(buffer)), ==, 0);
-            g_assert_cmpmem(buffer, sizeof(buffer), expected, sizeof(expected));
-            block_close(block);
-            _exit(0);
-        }
-        g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-        g_assert_cmpint(status, ==, 0);
-    }
-    remove_image(path);
-}
-
-static void test_sizes(void)
-{
-    char *path = make_image(folder, 1000);
-    g_autofree char *text = g_strdup_printf("path=%s,engine=threads", path);
-    struct block *block;
-    uint8_t buffer[1024];
-
-    /* The tail is not the guest's. */
-    block = open_disk(text);
-    g_assert_cmpuint(block->size, ==, 512);
-    g_assert_cmpint(operate(block, BLOCK_READ, 512, buffer, 512), ==, -EINVAL);
-    block_close(block);
-    g_assert_cmpint(truncate(path, 511), ==, 0);
-    assert_refused(text, "has 511 bytes");
-    g_assert_cmpint(truncate(path, 0), ==, 0);
-    assert_refused(text, "has 0 bytes");
-    remove_image(path);
-}
-
-static void test_foreign_format(void)
-{
-    char *path = make_image(folder, 65536);
-    g_autofree char *text = g_strdup_printf("path=%s", path);
-    g_autofree char *as_raw = g_strdup_printf("path=%s,type=raw", path);
-    int fd = open(path, O_WRONLY);
-
-    g_assert_cmpint(pwrite(fd, "QFI\xfb\0\0\0\3", 8, 0), ==, 8);
-    close(fd);
-    assert_refused(text, "qcow2");
-    block_close(open_disk(as_raw));
-    remove_image(path);
-}
-
-static void test_read_only(void)
-{
-    char *path = make_image(folder, 65536);
-    g_autofree char *text = g_strdup_printf("path=%s,readonly=on", path);
-    struct block *block = open_disk(text);
-    static uint8_t buffer[4096];
-
-    g_assert_true(block->read_only);
-    g_assert_false(block->can_discard);
-    g_assert_cmpint(operate(block, BLOCK_READ, 0, buffer, 4096), ==, 0);
-    g_assert_cmpint(operate(block, BLOCK_WRITE, 0, buffer, 4096), ==, -EROFS);
-    g_assert_cmpint(operate(block, BLOCK_DISCARD, 0, NULL, 4096), ==, -EROFS);
-    g_assert_cmpint(operate(block, BLOCK_WRITE_ZEROES, 0, NULL, 4096), ==, -EROFS);
-    g_assert_cmpint(operate(block, BLOCK_FLUSH, 0, NULL, 0), ==, 0);
-    block_close(block);
-    remove_image(path);
-}
-
-static void test_discard_off(void)
-{
-    char *path = make_image(folder, 65536);
-    g_autofree char *text = g_strdup_printf("path=%s,discard=off", path);
-    struct block *block = open_disk(text);
-
-    g_assert_false(block->can_discard);
-    g_assert_cmpint(operate(block, BLOCK_DISCARD, 0, NULL, 4096), ==, -EOPNOTSUPP);
-    block_close(block);
-    remove_image(path);
-}
-
-/* ---- locks: against another process, which is what matters ---- */
-
-/* Opens it in a child with @options; the child holds it until the pipe is closed. */
-static pid_t hold_in_child(const char *options, int *release)
-{
-    int ready[2], hold[2];
-    char byte;
-    pid_t child;
-
-    g_assert_cmpint(pipe(ready), ==, 0);
-    g_assert_cmpint(pipe(hold), ==, 0);
-    child = fork();
-    g_assert_cmpint(child, >=, 0);
-    if (child == 0) {
-        close(hold[1]);
-        open_disk(options);
-        if (write(ready[1], "x", 1) != 1 || read(hold[0], &byte, 1) != 0)
-            _exit(2);
-        _exit(0);
-    }
-    close(hold[0]);
-    close(ready[1]);
-    g_assert_cmpint(read(ready[0], &byte, 1), ==, 1);
-    close(ready[0]);
-    *release = hold[1];
-    return child;
-}
-
-static void let_go(pid_t child, int release)
-{
-    int status;
-
-    close(release);
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    g_assert_cmpint(status, ==, 0);
-}
-
-static void test_locks(void)
-{
-    char *path = make_image(folder, 65536);
-    g_autofree char *writer = g_strdup_printf("path=%s,engine=threads", path);
-    g_autofree char *reader = g_strdup_printf("path=%s,engine=threads,readonly=on", path);
-    g_autofree char *careless = g_strdup_printf("path=%s,engine=threads,lock=off", path);
-    int release;
-    pid_t child = hold_in_child(writer, &release);
-
-    assert_refused(writer, "in use by another monitor");
-    assert_refused(reader, "another monitor writes this image");
-    block_close(open_disk(careless));
-    let_go(child, release);
-
-    child = hold_in_child(reader, &release);
-    assert_refused(writer, "use readonly=on in both");
-    block_close(open_disk(reader));
-    let_go(child, release);
-
-    block_close(open_disk(writer));
-    remove_image(path);
-}
-
-static void test_two_disks_of_one_image(void)
-{
-    char *path = make_image(folder, 65536);
-    g_autofree char *text = g_strdup_printf("path=%s", path);
-    struct block *block = open_disk(text);
-
-    assert_refused(text, "in use by another monitor");
-    block_close(block);
-    block_close(open_disk(text));
-    remove_image(path);
-}
-
 int main(int argc, char **argv)
 {
     static const struct {
@@ -888,23 +626,16 @@ int main(int argc, char **argv)
             g_test_add_data_func(name, &variants[v], on_each[t].fn);
         }
     }
+    g_test_add_data_func("/block/io-loop/uring", "uring", test_io_loop);
+    g_test_add_data_func("/block/io-loop/threads", "threads", test_io_loop);
     g_test_add_func("/block/null/operations", test_null);
     g_test_add_func("/block/null/latency", test_null_latency);
     g_test_add_func("/block/null/submit-from-done", test_null_submit_from_done);
+    g_test_add_func("/block/snapshot/layers", test_snapshot_layers);
+    g_test_add_func("/block/snapshot/read-only-image", test_snapshot_of_read_only_image);
     g_test_add_func("/block/fault/rate", test_fault_rate);
     g_test_add_func("/block/fault/range", test_fault_range);
     g_test_add_func("/block/fault/delay", test_fault_delay);
-    g_test_add_func("/block/open/conflicts", test_options_that_conflict);
-    g_test_add_func("/block/open/missing-file", test_missing_file);
-    g_test_add_func("/block/open/not-a-disk", test_not_a_disk);
-    g_test_add_func("/block/open/permission", test_permission);
-    g_test_add_func("/block/open/sizes", test_sizes);
-    g_test_add_func("/block/open/foreign-format", test_foreign_format);
-    g_test_add_func("/block/open/read-only", test_read_only);
-    g_test_add_func("/block/open/discard-off", test_discard_off);
-    g_test_add_func("/block/open/io-uring-refused", test_io_uring_refused);
-    g_test_add_func("/block/lock/other-process", test_locks);
-    g_test_add_func("/block/lock/same-process", test_two_disks_of_one_image);
     ret = g_test_run();
     g_rmdir(folder);
     g_free(folder);

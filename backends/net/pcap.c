@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pcap - a decorator that records every frame (the pcap file format, nanosecond variant)
+ *
+ * Both directions go to one file, as they pass; frames are written as the guest and the backend see
+ * them, so that segmentation offloads show as large frames. A write that fails is logged once and ends
+ * the recording, never the traffic.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backends/net/driver.h"
+#include "vmm/log.h"
+
+#define PCAP_MAGIC_NS      0xa1b23c4du
+#define PCAP_LINK_ETHERNET 1u
+#define PCAP_MAX_PIECES    64u
+
+struct pcap {
+    struct net net;
+    struct net *inner;
+    int fd;
+    GMutex lock; /* queues may have several loops */
+    uint8_t record[16 + NET_MAX_FRAME];
+};
+
+static void record_frame(struct pcap *pcap, const struct iovec *iov, unsigned count, size_t size)
+{
+    struct timespec now;
+    uint32_t head[4];
+    size_t length = MIN(size - NET_HEADER_SIZE, NET_MAX_FRAME);
+
+    g_mutex_lock(&pcap->lock);
+    if (pcap->fd >= 0) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        head[0] = now.tv_sec;
+        head[1] = now.tv_nsec;
+        head[2] = length;
+        head[3] = size - NET_HEADER_SIZE;
+        memcpy(pcap->record, head, sizeof(head));
+        net_iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
+        if (write(pcap->fd, pcap->record, sizeof(head) + length) !=
+            (ssize_t)(sizeof(head) + length)) {
+            log_warn("net", "pcap: %s: recording ends", g_strerror(errno));
+            close(pcap->fd);
+            pcap->fd = -1;
+        }
+    }
+    g_mutex_unlock(&pcap->lock);
+}
+
+static ssize_t pcap_send(struct net *net, unsigned queue, const struct iovec *iov, unsigned count)
+{
+    struct pcap *pcap = (struct pcap *)net;
+    ssize_t sent = net_send(pcap->inner, queue, iov, count);
+
+    if (sent > (ssize_t)NET_HEADER_SIZE)
+        record_frame(pcap, iov, count, sent);
+    return sent;
+}
+
+static ssize_t pcap_receive(struct net *net, unsigned queue, const struct iovec *iov,
+                            unsigned count)
+{
+    struct pcap *pcap = (struct pcap *)net;
+    ssize_t got = net_receive(pcap->inner, queue, iov, count);
+
+    if (got > (ssize_t)NET_HEADER_SIZE)
+        record_frame(pcap, iov, count, got);
+    return got;
+}
+
+static int pcap_set_active(struct net *net, unsigned queue, struct loop *loop, bool on)
+{
+    return net_set_active(((struct pcap *)net)->inner, queue, loop, on);
+}
+
+static int pcap_set_offloads(struct net *net, const struct net_offloads *receive)
+{
+    return net_set_offloads(((struct pcap *)net)->inner, receive);
+}
+
+static void pcap_set_receiving(struct net *net, unsigned queue, bool on)
+{
+    net_set_receiving(((struct pcap *)net)->inner, queue, on);
+}
+
+static int pcap_set_used(struct net *net, unsigned queue, bool used)
+{
+    return net_set_used(((struct pcap *)net)->inner, queue, used);
+}
+
+static void pcap_close(struct net *net)
+{
+    struct pcap *pcap = (struct pcap *)net;
+
+    net_close(pcap->inner);
+    if (pcap->fd >= 0)
+        close(pcap->fd);
+    g_mutex_clear(&pcap->lock);
+    g_free(pcap);
+}
+
+static const struct net_ops pcap_ops = {
+    .send = pcap_send,
+    .receive = pcap_receive,
+    .set_active = pcap_set_active,
+    .set_offloads = pcap_set_offloads,
+    .set_receiving = pcap_set_receiving,
+    .set_used = pcap_set_used,
+    .close = pcap_close,
+};
+
+/* What the inner backend tells goes on to our client. */
+static void inner_readable(void *opaque, unsigned queue)
+{
+    net_readable(opaque, queue);
+}
+
+static void inner_writable(void *opaque, unsigned queue)
+{
+    net_writable(opaque, queue);
+}
+
+static void inner_link_changed(void *opaque, bool up)
+{
+    net_set_link(opaque, up);
+}
+
+static const struct net_client_ops inner_client = {
+    .readable = inner_readable,
+    .writable = inner_writable,
+    .link_changed = inner_link_changed,
+};
+
+struct net *net_pcap_open(struct net *inner, const char *path, GError **error)
+{
+    struct pcap *pcap;
+    struct {
+        uint32_t magic;
+        uint16_t major, minor;
+        uint32_t zone, accuracy, snap_length, link;
+    } header = {PCAP_MAGIC_NS, 2, 4, 0, 0, NET_MAX_FRAME, PCAP_LINK_ETHERNET};
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    if (fd < 0 || write(fd, &header, sizeof(header)) != sizeof(header)) {
+        g_set_error(error, OPTIONS_ERROR, 0, "--net: pcap=%s: %s", path, g_strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        net_close(inner);
+        return NULL;
+    }
+    pcap = g_new0(struct pcap, 1);
+    net_init(&pcap->net, &pcap_ops, inner->implementation, inner->queues);
+    pcap->net.host_offloads = inner->host_offloads;
+    pcap->net.mtu = inner->mtu;
+    pcap->net.link_up = inner->link_up;
+    pcap->inner = inner;
+    pcap->fd = fd;
+    g_mutex_init(&pcap->lock);
+    net_set_client(inner, &inner_client, &pcap->net);
+    return &pcap->net;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * net - virtio network device (virtio 1.3, 5.1): device id 1, stock virtio_net driver
+ *
+ * Thread: the loop given at creation; virtio_net_set_link from the main thread.
+ */
+#ifndef VIRTIO_NET_H
+#define VIRTIO_NET_H
+
+#include "virtio/device.h"
+#include "vmm/options.h"
+
+struct net;
+
+/* Keys: mac, offloads, and those of the backend (backends/net/net.h) and of every virtio device. */
+extern const struct option_spec virtio_net_options[];
+
+struct virtio_device *virtio_net_create(const struct options *options, struct loop *loop,
+                                        GError **error);
+/* Plugs the cable in or out (VIRTIO_NET_S_LINK_UP); it is up only while the backend's is, too. */
+void virtio_net_set_link(struct virtio_device *vdev, bool up);
+
+#endif
