@@ -7,6 +7,8 @@
 #include "firmware/initramfs.h"
 #include "firmware/kmodules.h"
 #include "firmware/sharedlibs.h"
+#include "firmware/source.h"
+#include "firmware/unpack.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -19,6 +21,7 @@
 #define HEADER_SIZE  110
 #define ARCHIVE_MAX  (G_GUINT64_CONSTANT(2) << 30)
 #define ARCHIVE_UNIT 512
+#define MODULE_MAX   (G_GUINT64_CONSTANT(256) << 20) /* of one module, unpacked */
 
 struct entry {
     unsigned mode; /* with the file type */
@@ -283,6 +286,30 @@ static const char *parameters_of(const char *file, const char *const *names)
     return NULL;
 }
 
+/* The module unpacked: for the guest it is faster, and not every kernel can do it itself. NULL without an
+ * error: it isn't packed, or there is no library for it here, which leaves it to the kernel. */
+static GBytes *unpack_module(const char *path, GError **error)
+{
+    static const char *const suffixes[] = {".xz", ".zst", ".gz"};
+    struct source source;
+    uint8_t head[8];
+    enum unpack_format format;
+    GBytes *data = NULL;
+    bool packed = false;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++)
+        packed |= g_str_has_suffix(path, suffixes[i]);
+    if (!packed || !source_open(&source, "module", path, error))
+        return NULL;
+    if (source.size >= sizeof(head) && source_read(&source, 0, head, sizeof(head), error)) {
+        format = unpack_detect(head, sizeof(head));
+        if (unpack_available(format))
+            data = unpack_bytes(&source, format, MODULE_MAX, error);
+    }
+    source_close(&source);
+    return data;
+}
+
 static bool add_module(struct initramfs *initramfs, const char *tree, const char *file,
                        const char *const *names, GString *list, GError **error)
 {
@@ -290,9 +317,19 @@ static bool add_module(struct initramfs *initramfs, const char *tree, const char
     g_autofree char *source = g_canonicalize_filename(file, tree);
     g_autofree char *path = g_build_filename("/lodge/modules.d", file, NULL);
     const char *parameters = parameters_of(file, names);
+    g_autoptr(GError) local = NULL;
+    g_autoptr(GBytes) data = unpack_module(source, &local);
 
-    if (!initramfs_add_file(initramfs, source, path, error))
+    if (local) {
+        g_propagate_error(error, g_steal_pointer(&local));
         return false;
+    }
+    if (data) {
+        *strrchr(path, '.') = 0;
+        initramfs_add_data(initramfs, path, 0644, data);
+    } else if (!initramfs_add_file(initramfs, source, path, error)) {
+        return false;
+    }
     g_string_append_printf(list, "%s%s%s\n", path, parameters ? " " : "",
                            parameters ? parameters : "");
     return true;

@@ -45,7 +45,7 @@ bool initramfs_add_program(struct initramfs *initramfs, const char *source, cons
                            GError **error);
 
 /*
- * Adds kernel modules and what they need, uncompressed, and lists them in load order in /lodge/modules,
+ * Adds kernel modules and what they need, unpacked where the libraries are there, and lists them in load order in /lodge/modules,
  * which init reads. Call once per initramfs.
  *
  * tree: "/lib/modules/VERSION" or a folder with the same files (modules.dep at least).

@@ -79,7 +79,7 @@ static G_GNUC_UNUSED bool next_input(struct input *input, uint64_t wanted, uint6
 }
 
 #ifdef HAVE_ZLIB
-static bool unpack_gzip(struct input *input, struct elf_stream *out, GError **error)
+static bool unpack_gzip(struct input *input, const struct unpack_sink *out, GError **error)
 {
     z_stream z = {0};
     bool ok = true, done = false;
@@ -97,14 +97,14 @@ static bool unpack_gzip(struct input *input, struct elf_stream *out, GError **er
             if (!ok)
                 break;
         }
-        z.next_out = elf_stream_buffer(out, &room);
+        z.next_out = out->buffer(out->opaque, &room);
         room = MIN(room, G_MAXINT);
         z.avail_out = room;
         ret = inflate(&z, Z_NO_FLUSH);
         if (ret != Z_OK && ret != Z_STREAM_END) /* no progress is Z_BUF_ERROR */
             ok = corrupt(input, error, z.msg ? z.msg : "it ends early");
         else
-            ok = elf_stream_commit(out, room - z.avail_out, error);
+            ok = out->commit(out->opaque, room - z.avail_out, error);
         done = ret == Z_STREAM_END;
     }
     inflateEnd(&z);
@@ -128,7 +128,7 @@ static const char *lzma_text(lzma_ret ret)
     }
 }
 
-static bool unpack_lzma(struct input *input, struct elf_stream *out, GError **error)
+static bool unpack_lzma(struct input *input, const struct unpack_sink *out, GError **error)
 {
     lzma_stream lzma = LZMA_STREAM_INIT;
     lzma_ret ret = input->format == UNPACK_XZ ? lzma_stream_decoder(&lzma, UNPACK_MEMORY_MAX, 0)
@@ -145,13 +145,13 @@ static bool unpack_lzma(struct input *input, struct elf_stream *out, GError **er
             if (!ok)
                 break;
         }
-        lzma.next_out = elf_stream_buffer(out, &room);
+        lzma.next_out = out->buffer(out->opaque, &room);
         lzma.avail_out = room;
         ret = lzma_code(&lzma, input->left == 0 ? LZMA_FINISH : LZMA_RUN);
         if (ret != LZMA_OK && ret != LZMA_STREAM_END)
             ok = corrupt(input, error, lzma_text(ret));
         else
-            ok = elf_stream_commit(out, room - lzma.avail_out, error);
+            ok = out->commit(out->opaque, room - lzma.avail_out, error);
     }
     lzma_end(&lzma);
     return ok;
@@ -159,7 +159,7 @@ static bool unpack_lzma(struct input *input, struct elf_stream *out, GError **er
 #endif
 
 #ifdef HAVE_ZSTD
-static bool unpack_zstd(struct input *input, struct elf_stream *out, GError **error)
+static bool unpack_zstd(struct input *input, const struct unpack_sink *out, GError **error)
 {
     ZSTD_DCtx *zstd = ZSTD_createDCtx();
     ZSTD_inBuffer in = {input->buffer, 0, 0};
@@ -178,7 +178,7 @@ static bool unpack_zstd(struct input *input, struct elf_stream *out, GError **er
             if (!ok)
                 break;
         }
-        piece.dst = elf_stream_buffer(out, &room);
+        piece.dst = out->buffer(out->opaque, &room);
         piece.size = room;
         before = in.pos;
         ret = ZSTD_decompressStream(zstd, &piece, &in);
@@ -187,7 +187,7 @@ static bool unpack_zstd(struct input *input, struct elf_stream *out, GError **er
         else if (ret != 0 && in.pos == before && piece.pos == 0)
             ok = corrupt(input, error, "it ends early");
         else
-            ok = elf_stream_commit(out, piece.pos, error);
+            ok = out->commit(out->opaque, piece.pos, error);
     }
     ZSTD_freeDCtx(zstd);
     return ok;
@@ -209,7 +209,7 @@ static bool read_exactly(struct input *input, void *to, uint64_t size, GError **
 }
 
 /* lz4_Block_format.md, "Legacy frame": blocks, each behind its packed size; no checksums. */
-static bool unpack_lz4(struct input *input, struct elf_stream *out, GError **error)
+static bool unpack_lz4(struct input *input, const struct unpack_sink *out, GError **error)
 {
     uint32_t packed_max = LZ4_compressBound(LZ4_BLOCK);
     g_autofree uint8_t *packed = g_malloc(packed_max), *block = g_malloc(LZ4_BLOCK);
@@ -228,7 +228,7 @@ static bool unpack_lz4(struct input *input, struct elf_stream *out, GError **err
         int size = LZ4_decompress_safe((const char *)packed, (char *)block, word, LZ4_BLOCK);
         if (size < 0)
             return corrupt(input, error, "damaged");
-        if (!elf_stream_write(out, block, size, error))
+        if (!out->write(out->opaque, block, size, error))
             return false;
         if (size < (int)LZ4_BLOCK) /* only the last one is shorter */
             break;
@@ -237,7 +237,7 @@ static bool unpack_lz4(struct input *input, struct elf_stream *out, GError **err
 }
 #endif
 
-typedef bool (*unpack_function)(struct input *input, struct elf_stream *out, GError **error);
+typedef bool (*unpack_function)(struct input *input, const struct unpack_sink *out, GError **error);
 
 static unpack_function find_function(enum unpack_format format)
 {
@@ -269,8 +269,8 @@ bool unpack_available(enum unpack_format format)
     return find_function(format) != NULL;
 }
 
-bool unpack(const struct source *source, uint64_t offset, uint64_t size, enum unpack_format format,
-            struct elf_stream *out, GError **error)
+bool unpack_to(const struct source *source, uint64_t offset, uint64_t size,
+               enum unpack_format format, const struct unpack_sink *out, GError **error)
 {
     struct input input = {source, offset, size, format, NULL};
     unpack_function function = find_function(format);
@@ -282,7 +282,82 @@ bool unpack(const struct source *source, uint64_t offset, uint64_t size, enum un
         return false;
     }
     input.buffer = g_malloc(INPUT_SIZE);
-    bool ok = function(&input, out, error) && elf_stream_finish(out, error);
+    bool ok = function(&input, out, error);
     g_free(input.buffer);
     return ok;
+}
+
+static uint8_t *stream_buffer(void *opaque, uint64_t *size)
+{
+    return elf_stream_buffer(opaque, size);
+}
+
+static bool stream_commit(void *opaque, uint64_t size, GError **error)
+{
+    return elf_stream_commit(opaque, size, error);
+}
+
+static bool stream_write(void *opaque, const uint8_t *bytes, uint64_t size, GError **error)
+{
+    return elf_stream_write(opaque, bytes, size, error);
+}
+
+bool unpack(const struct source *source, uint64_t offset, uint64_t size, enum unpack_format format,
+            struct elf_stream *out, GError **error)
+{
+    const struct unpack_sink sink = {stream_buffer, stream_commit, stream_write, out};
+
+    return unpack_to(source, offset, size, format, &sink, error) && elf_stream_finish(out, error);
+}
+
+/* Where unpack_bytes collects its output: the array's bytes up to `fill`, room after it. */
+struct bytes_sink {
+    const struct source *source;
+    GByteArray *array;
+    uint64_t fill, limit;
+};
+
+static uint8_t *bytes_buffer(void *opaque, uint64_t *size)
+{
+    struct bytes_sink *sink = opaque;
+
+    if (sink->array->len - sink->fill < INPUT_SIZE)
+        g_byte_array_set_size(sink->array, sink->array->len + INPUT_SIZE);
+    *size = sink->array->len - sink->fill;
+    return sink->array->data + sink->fill;
+}
+
+static bool bytes_commit(void *opaque, uint64_t size, GError **error)
+{
+    struct bytes_sink *sink = opaque;
+
+    sink->fill += size;
+    if (sink->fill <= sink->limit)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE, "%s: unpacks to more than %u MiB",
+                sink->source->name, (unsigned)(sink->limit >> 20));
+    return false;
+}
+
+static bool bytes_write(void *opaque, const uint8_t *bytes, uint64_t size, GError **error)
+{
+    struct bytes_sink *sink = opaque;
+
+    g_byte_array_set_size(sink->array, (guint)sink->fill);
+    g_byte_array_append(sink->array, bytes, (guint)size);
+    return bytes_commit(sink, size, error);
+}
+
+GBytes *unpack_bytes(const struct source *source, enum unpack_format format, uint64_t limit,
+                     GError **error)
+{
+    struct bytes_sink bytes = {source, g_byte_array_new(), 0, limit};
+    const struct unpack_sink sink = {bytes_buffer, bytes_commit, bytes_write, &bytes};
+
+    if (!unpack_to(source, 0, source->size, format, &sink, error)) {
+        g_byte_array_unref(bytes.array);
+        return NULL;
+    }
+    g_byte_array_set_size(bytes.array, (guint)bytes.fill);
+    return g_byte_array_free_to_bytes(bytes.array);
 }

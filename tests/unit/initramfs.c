@@ -3,10 +3,12 @@
 #include "firmware/initramfs.h"
 #include "firmware/kmodules.h"
 #include "firmware/sharedlibs.h"
+#include "firmware/unpack.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* What a test needs from one entry of an archive. */
 struct found {
@@ -272,6 +274,54 @@ static void test_modules_in_archive(void)
     remove_tree(tree);
 }
 
+/* Packed with the host's tools; skipped where one is not installed. */
+static void check_packed(const char *tool, const char *suffix, enum unpack_format format)
+{
+    g_autofree char *tree = made_up_tree();
+    g_autofree char *command = g_strdup_printf("%s -q %s/kernel/b.ko", tool, tree);
+    g_autofree char *dep = g_strdup_printf("kernel/b.ko%s:\n", suffix);
+    g_autofree char *packed = g_strdup_printf("%s/kernel/b.ko%s", tree, suffix);
+    static const char *const names[] = {"b x=1", NULL};
+    g_autoptr(Initramfs) initramfs = initramfs_create();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) archive = NULL;
+    struct stat info;
+    int status;
+
+    write_file(tree, "modules.dep", dep);
+    if (!unpack_available(format) ||
+        !g_spawn_command_line_sync(command, NULL, NULL, &status, NULL) || status) {
+        g_test_skip("no tool or library");
+        remove_tree(tree);
+        return;
+    }
+    g_assert_true(initramfs_add_modules(initramfs, tree, names, NULL, &error));
+    g_assert_no_error(error);
+    archive = finish(initramfs);
+    g_assert_cmpstr(find(archive, "lodge/modules").data, ==, "/lodge/modules.d/kernel/b.ko x=1\n");
+    g_assert_cmpstr(find(archive, "lodge/modules.d/kernel/b.ko").data, ==, "b");
+    g_assert_cmpint(stat(packed, &info), ==, 0);
+    g_assert_cmpint(truncate(packed, info.st_size - 3), ==, 0);
+    g_assert_false(initramfs_add_modules(initramfs, tree, names, NULL, &error));
+    g_assert_nonnull(strstr(error->message, packed));
+    remove_tree(tree);
+}
+
+static void test_xz_modules_are_unpacked(void)
+{
+    check_packed("xz", ".xz", UNPACK_XZ);
+}
+
+static void test_zstd_modules_are_unpacked(void)
+{
+    check_packed("zstd --rm", ".zst", UNPACK_ZSTD);
+}
+
+static void test_gzip_modules_are_unpacked(void)
+{
+    check_packed("gzip", ".gz", UNPACK_GZIP);
+}
+
 /* A driver built out of tree says itself what it needs. */
 static void test_module_file_outside_the_tree(void)
 {
@@ -394,6 +444,9 @@ int main(int argc, char **argv)
     g_test_add_func("/initramfs/init-has-what-it-needs-at-once",
                     test_init_has_what_it_needs_at_once);
     g_test_add_func("/initramfs/modules-in-archive", test_modules_in_archive);
+    g_test_add_func("/initramfs/xz-modules-are-unpacked", test_xz_modules_are_unpacked);
+    g_test_add_func("/initramfs/zstd-modules-are-unpacked", test_zstd_modules_are_unpacked);
+    g_test_add_func("/initramfs/gzip-modules-are-unpacked", test_gzip_modules_are_unpacked);
     g_test_add_func("/initramfs/module-file-outside-the-tree", test_module_file_outside_the_tree);
     g_test_add_func("/initramfs/missing-modules-are-listed", test_missing_modules_are_listed);
     g_test_add_func("/initramfs/no-tree-is-an-error", test_no_tree_is_an_error);
