@@ -104,6 +104,7 @@ static int child_main(const char *mode)
     loop_run(loop_main());
     char_flush(child.chardev, PATIENT_MS);
     char_close(child.chardev);
+    loop_timer_destroy(timer);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     if (!strcmp(mode, "short") && (cpu.tv_sec || cpu.tv_nsec > 100000000))
         return 97; /* it turned and turned instead of sleeping */
