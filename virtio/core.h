@@ -37,7 +37,7 @@ struct virtio_device_private {
     int work_fd;
     struct loop_fd *work;
     pthread_cond_t done; /* something that a vCPU may be waiting for happened */
-    struct queue_state queues[];
+    struct queue_state queues[VIRTIO_MAX_QUEUES];
 };
 
 static inline const char *device_name(const struct virtio_device *vdev)

@@ -56,45 +56,50 @@ int virtio_device_init(struct virtio_device *vdev, const struct virtio_class *cl
 {
     struct virtio_device_private *p;
     pthread_condattr_t attr;
+    int ret;
 
-    if (queue_count > VIRTIO_MAX_QUEUES || queue_size > VIRTQ_MAX_SIZE || !queue_size)
-        return -EINVAL;
     vdev->class = class;
     vdev->loop = loop;
     vdev->offered = class->features | BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_RING_PACKED) |
                     BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |
                     BIT(VIRTIO_F_RING_RESET);
     pthread_mutex_init(&vdev->lock, NULL);
-    p = vdev->p = g_malloc0(sizeof(*p) + queue_count * sizeof(p->queues[0]));
+    p = vdev->p = g_new0(struct virtio_device_private, 1);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&p->done, &attr);
     pthread_condattr_destroy(&attr);
-    p->queue_count = vdev->queue_count = queue_count;
-    /* As many as a saved state may name, so that loading never writes past the end. */
+    /* As many as there can be: queues may be added, and a saved state names a number of its own. */
     vdev->queues = g_new0(struct virtq, VIRTIO_MAX_QUEUES);
-    vdev->queue_events = g_new(int, queue_count);
-    for (unsigned i = 0; i < queue_count; i++)
-        vdev->queue_events[i] = -1;
+    vdev->queue_events = g_new0(int, VIRTIO_MAX_QUEUES);
     p->work_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    for (unsigned i = 0; i < queue_count; i++) {
-        virtq_init(&vdev->queues[i], i, queue_size, NULL, &queue_ops, vdev);
+    ret = p->work_fd < 0 ? -errno : virtio_device_add_queues(vdev, queue_count, queue_size);
+    if (ret)
+        virtio_device_finish(vdev);
+    else
+        p->work = loop_eventfd_create(loop, p->work_fd, virtio_core_work, vdev);
+    return ret;
+}
+
+int virtio_device_add_queues(struct virtio_device *vdev, unsigned count, uint16_t size)
+{
+    struct virtio_device_private *p = vdev->p;
+
+    if (count > VIRTIO_MAX_QUEUES - p->queue_count || size > VIRTQ_MAX_SIZE || !size)
+        return -EINVAL;
+    for (; count; count--) {
+        unsigned i = p->queue_count;
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+        if (fd < 0)
+            return -errno;
+        vdev->queue_events[i] = fd;
+        virtq_init(&vdev->queues[i], i, size, NULL, &queue_ops, vdev);
         p->queues[i].vdev = vdev;
         p->queues[i].index = i;
-        if (p->work_fd >= 0)
-            vdev->queue_events[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (vdev->queue_events[i] < 0)
-            goto failed;
+        vdev->queue_count = ++p->queue_count;
     }
-    if (p->work_fd < 0)
-        goto failed;
-    p->work = loop_eventfd_create(loop, p->work_fd, virtio_core_work, vdev);
     return 0;
-
-failed:;
-    int error = errno;
-    virtio_device_finish(vdev);
-    return -error;
 }
 
 static void unwatch(void *opaque)
@@ -116,8 +121,7 @@ void virtio_device_finish(struct virtio_device *vdev)
         loop_call(vdev->loop, unwatch, vdev);
     for (unsigned i = 0; i < p->queue_count; i++) {
         virtq_finish(&vdev->queues[i]);
-        if (vdev->queue_events[i] >= 0)
-            close(vdev->queue_events[i]);
+        close(vdev->queue_events[i]);
     }
     if (p->work_fd >= 0)
         close(p->work_fd);

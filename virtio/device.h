@@ -113,6 +113,8 @@ struct options;
 /* Initialises the core part. @queue_count queues of @queue_size. 0 or -errno (eventfds). */
 int virtio_device_init(struct virtio_device *vdev, const struct virtio_class *class,
                        unsigned queue_count, uint16_t queue_size, struct loop *loop);
+/* More queues, before the transport is created. 0 or -errno. */
+int virtio_device_add_queues(struct virtio_device *vdev, unsigned count, uint16_t size);
 void virtio_device_set_ring_options(struct virtio_device *vdev,
                                     const struct virtio_ring_options *ring);
 /* Reads the VIRTIO_DEVICE_OPTIONS keys; queue-size must be a power of two. */

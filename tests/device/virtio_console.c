@@ -1,0 +1,845 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The console device: control messages as Linux' driver sends them, ports, flow control, chardevs. */
+#include <linux/virtio_config.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/device/virtio_driver.h"
+#include "virtio/console.h"
+
+#define BIT(n)      (UINT64_C(1) << (n))
+#define MULTIPORT   BIT(VIRTIO_CONSOLE_F_MULTIPORT)
+#define PACKED      BIT(VIRTIO_F_RING_PACKED)
+#define EVENT_IDX   BIT(VIRTIO_RING_F_EVENT_IDX)
+#define BUFFER      256u
+#define CONTROL_RX  2u
+#define CONTROL_TX  3u
+#define MAX_BUFFERS 40u
+
+/* The host side of a port, as lodge's own handlers are. */
+struct host {
+    struct console_port *port;
+    GByteArray *got;
+    size_t limit; /* bytes it takes in all */
+    unsigned writable, opened, closed;
+};
+
+struct buffer {
+    uint64_t gpa;
+    unsigned queue;
+};
+
+struct fixture {
+    struct harness *h;
+    struct virtio_device *vdev;
+    struct virtio_pci *vpci;
+    struct virtio_driver *driver;
+    struct host hosts[4];
+    unsigned ports;
+    struct buffer buffers[MAX_BUFFERS];
+    unsigned buffer_count;
+    uint64_t out; /* for what the driver sends */
+};
+
+static size_t on_receive(void *opaque, const uint8_t *data, size_t size)
+{
+    struct host *host = opaque;
+    size_t room = host->limit - MIN(host->limit, host->got->len);
+
+    size = MIN(size, room);
+    g_byte_array_append(host->got, data, size);
+    return size;
+}
+
+static void on_writable(void *opaque)
+{
+    ((struct host *)opaque)->writable++;
+}
+
+static void on_guest_open(void *opaque, bool open)
+{
+    struct host *host = opaque;
+
+    if (open)
+        host->opened++;
+    else
+        host->closed++;
+}
+
+static const struct console_port_ops port_ops = {on_receive, on_writable, on_guest_open};
+
+static void setup(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(options_t) options =
+        options_parse(virtio_console_options, "--console", "in-order=on", &error);
+
+    memset(f, 0, sizeof(*f));
+    g_assert_no_error(error);
+    f->h = harness_create(0);
+    f->vdev = virtio_console_create(options, f->h->loop, &error);
+    g_assert_no_error(error);
+}
+
+static struct host *add_port(struct fixture *f, const char *name, bool console)
+{
+    g_autoptr(GError) error = NULL;
+    struct host *host = &f->hosts[f->ports++];
+
+    host->got = g_byte_array_new();
+    host->limit = SIZE_MAX;
+    host->port = virtio_console_add_port(f->vdev, name, console, &port_ops, host, &error);
+    g_assert_no_error(error);
+    return host;
+}
+
+static void attach(struct fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+
+    f->vpci = virtio_pci_create(f->vdev, "console0", &f->h->env, true, &error);
+    g_assert_no_error(error);
+    f->driver = virtio_driver_create(f->h, f->vpci);
+    f->out = harness_alloc(f->h, 65536, 64);
+}
+
+static void teardown(struct fixture *f)
+{
+    virtio_driver_destroy(f->driver);
+    virtio_pci_destroy(f->vpci);
+    harness_destroy(f->h);
+    for (unsigned i = 0; i < f->ports; i++)
+        g_byte_array_free(f->hosts[i].got, true);
+}
+
+/* Posts @count empty buffers for the guest to receive in. */
+static void post(struct fixture *f, unsigned queue, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct buffer *buffer = &f->buffers[f->buffer_count++];
+        g_assert_cmpuint(f->buffer_count, <=, MAX_BUFFERS);
+        *buffer = (struct buffer){harness_alloc(f->h, BUFFER, 64), queue};
+        const struct driver_buffer in = {buffer->gpa, BUFFER};
+        virtio_driver_submit(f->driver, queue, NULL, 0, &in, 1, buffer);
+    }
+}
+
+/* The next filled buffer of @queue, posted again: its content, or NULL. */
+static GBytes *received(struct fixture *f, unsigned queue)
+{
+    uint32_t written;
+    struct buffer *buffer;
+    GBytes *bytes;
+
+    harness_settle(f->h, 2);
+    buffer = driver_ring_reap(virtio_driver_ring(f->driver, queue), &written);
+    if (!buffer)
+        return NULL;
+    bytes = g_bytes_new(harness_ptr(f->h, buffer->gpa, BUFFER), written);
+    const struct driver_buffer in = {buffer->gpa, BUFFER};
+    virtio_driver_submit(f->driver, queue, NULL, 0, &in, 1, buffer);
+    return bytes;
+}
+
+static void send_control(struct fixture *f, uint32_t id, uint16_t event, uint16_t value)
+{
+    const struct virtio_console_control message = {id, event, value};
+    const struct driver_buffer out = {f->out, sizeof(message)};
+
+    harness_write(f->h, f->out, &message, sizeof(message));
+    g_assert_cmpint(virtio_driver_request(f->driver, CONTROL_TX, &out, 1, NULL, 0), ==, 0);
+}
+
+/* The next control message must be this one; returns what follows it. */
+static GBytes *expect(struct fixture *f, uint32_t id, uint16_t event, int value)
+{
+    g_autoptr(GBytes) bytes = received(f, CONTROL_RX);
+    struct virtio_console_control message;
+    const void *data;
+    gsize size;
+
+    g_assert_nonnull(bytes);
+    data = g_bytes_get_data(bytes, &size);
+    g_assert_cmpuint(size, >=, sizeof(message));
+    memcpy(&message, data, sizeof(message));
+    g_assert_cmpuint(message.id, ==, id);
+    g_assert_cmpuint(message.event, ==, event);
+    if (value >= 0)
+        g_assert_cmpuint(message.value, ==, value);
+    return g_bytes_new_from_bytes(bytes, sizeof(message), size - sizeof(message));
+}
+
+static void expect_plain(struct fixture *f, uint32_t id, uint16_t event, int value)
+{
+    g_autoptr(GBytes) rest = expect(f, id, event, value);
+
+    g_assert_cmpuint(g_bytes_get_size(rest), ==, 0);
+}
+
+static void expect_nothing(struct fixture *f)
+{
+    g_autoptr(GBytes) bytes = received(f, CONTROL_RX);
+
+    g_assert_null(bytes);
+}
+
+/* Sends @text as the guest; waits until the device used it. */
+static void guest_write(struct fixture *f, unsigned queue, const char *text)
+{
+    const struct driver_buffer out = {f->out + 1024, strlen(text)};
+
+    harness_write(f->h, out.gpa, text, out.len);
+    g_assert_cmpint(virtio_driver_request(f->driver, queue, &out, 1, NULL, 0), ==, 0);
+}
+
+static void expect_got(struct host *host, const char *text)
+{
+    g_assert_cmpmem(host->got->data, host->got->len, text, strlen(text));
+}
+
+static void expect_received(struct fixture *f, unsigned queue, const char *text)
+{
+    g_autoptr(GBytes) bytes = received(f, queue);
+    gsize size;
+    const void *data;
+
+    g_assert_nonnull(bytes);
+    data = g_bytes_get_data(bytes, &size);
+    g_assert_cmpmem(data, size, text, strlen(text));
+}
+
+static size_t host_write(struct host *host, const char *text)
+{
+    return console_port_write(host->port, (const uint8_t *)text, strlen(text));
+}
+
+/* ---- one console, two queues ---- */
+
+static void test_single(gconstpointer features)
+{
+    struct fixture f;
+    struct host *host;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    g_assert_cmpuint(f.driver->queue_count, ==, 2);
+    g_assert_cmphex(virtio_driver_offered(f.driver) & MULTIPORT, ==, 0);
+    g_assert_cmpuint(host_write(host, "early"), ==, 0);
+    virtio_driver_start(f.driver, *(const uint64_t *)features);
+    g_assert_cmpuint(host->opened, ==, 1);
+    g_assert_true(console_port_guest_is_open(host->port));
+    for (unsigned i = 0; i < 100; i++) {
+        g_byte_array_set_size(host->got, 0);
+        guest_write(&f, 1, "hello");
+        expect_got(host, "hello");
+    }
+    g_assert_cmpuint(host_write(host, "abc"), ==, 0); /* nothing posted */
+    g_assert_cmpuint(host->writable, ==, 1);          /* of the write before the start */
+    post(&f, 0, 4);
+    harness_settle(f.h, 2);
+    g_assert_cmpuint(host->writable, ==, 2);
+    for (unsigned i = 0; i < 100; i++) {
+        g_assert_cmpuint(host_write(host, "abc"), ==, 3);
+        expect_received(&f, 0, "abc");
+    }
+    virtio_driver_reset(f.driver);
+    g_assert_cmpuint(host->closed, ==, 1);
+    g_assert_cmpuint(host_write(host, "abc"), ==, 0);
+    teardown(&f);
+}
+
+static void test_size(void)
+{
+    struct fixture f;
+
+    setup(&f);
+    add_port(&f, NULL, true);
+    attach(&f);
+    virtio_console_resize(f.vdev, 80, 25);
+    virtio_driver_start(f.driver, BIT(VIRTIO_CONSOLE_F_SIZE));
+    g_assert_cmpuint(virtio_driver_config(f.driver, 0, 2), ==, 80);
+    g_assert_cmpuint(virtio_driver_config(f.driver, 2, 2), ==, 25);
+    g_assert_cmpuint(virtio_driver_config_interrupts(f.driver), ==, 0);
+    virtio_console_resize(f.vdev, 132, 50);
+    g_assert_true(harness_wait_msi(f.h, f.driver->slot, 0, 1, HARNESS_TIMEOUT_MS));
+    g_assert_cmpuint(virtio_driver_config(f.driver, 0, 2), ==, 132);
+    g_assert_cmpuint(virtio_driver_config(f.driver, 2, 2), ==, 50);
+    teardown(&f);
+}
+
+static void test_emergency_write(void)
+{
+    struct fixture f;
+    struct host *host;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    for (const char *c = "panic"; *c; c++) /* before any driver */
+        harness_bar_write(f.h, f.driver->slot, f.driver->bar, f.driver->config + 8, 4, *c);
+    expect_got(host, "panic");
+    teardown(&f);
+}
+
+/* ---- ports ---- */
+
+/* As the driver comes up: every port announced, named, opened. */
+static void start_ports(struct fixture *f, uint64_t features)
+{
+    g_assert_cmpuint(virtio_driver_config(f->driver, 4, 4), ==, f->ports);
+    virtio_driver_start(f->driver, features | MULTIPORT);
+    f->buffer_count = 0;
+    post(f, CONTROL_RX, 4);
+    expect_nothing(f);
+    send_control(f, UINT32_MAX, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    for (unsigned i = 0; i < f->ports; i++)
+        expect_plain(f, i, VIRTIO_CONSOLE_PORT_ADD, -1);
+    expect_nothing(f);
+}
+
+static void port_is_ready(struct fixture *f, unsigned id, const char *name)
+{
+    g_autoptr(GBytes) rest = NULL;
+    gsize size;
+    const void *data;
+
+    send_control(f, id, VIRTIO_CONSOLE_PORT_READY, 1);
+    if (!name) {
+        expect_plain(f, id, VIRTIO_CONSOLE_CONSOLE_PORT, 1);
+    } else {
+        rest = expect(f, id, VIRTIO_CONSOLE_PORT_NAME, -1);
+        data = g_bytes_get_data(rest, &size);
+        g_assert_cmpmem(data, size, name, strlen(name));
+    }
+}
+
+static void test_ports(gconstpointer features)
+{
+    struct fixture f;
+    struct host *console, *control, *data;
+
+    setup(&f);
+    console = add_port(&f, NULL, true);
+    control = add_port(&f, "org.example.control", false);
+    data = add_port(&f, "org.example.data", false);
+    console_port_set_open(data->port, false);
+    attach(&f);
+    g_assert_cmpuint(f.driver->queue_count, ==, 8);
+    for (unsigned round = 0; round < 2; round++) {
+        start_ports(&f, *(const uint64_t *)features);
+        port_is_ready(&f, 0, NULL);
+        expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        port_is_ready(&f, 1, "org.example.control");
+        expect_plain(&f, 1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        port_is_ready(&f, 2, "org.example.data");
+        expect_nothing(&f); /* the host side of it is closed */
+
+        g_assert_cmpuint(control->opened, ==, round);
+        send_control(&f, 1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        g_assert_cmpuint(control->opened, ==, round + 1);
+        guest_write(&f, 5, "to control");
+        expect_got(control, "to control");
+        g_assert_cmpuint(console->got->len, ==, 0);
+        post(&f, 4, 2);
+        g_assert_cmpuint(host_write(control, "from control"), ==, 12);
+        expect_received(&f, 4, "from control");
+        g_assert_cmpuint(host_write(data, "x"), ==, 0); /* the guest has it closed */
+        send_control(&f, 1, VIRTIO_CONSOLE_PORT_OPEN, 0);
+        g_assert_cmpuint(control->closed, ==, round + 1);
+        g_assert_cmpuint(host_write(control, "x"), ==, 0);
+        send_control(&f, 1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        control->opened--;
+        virtio_driver_reset(f.driver);
+        g_assert_cmpuint(control->closed, ==, round + 2);
+        control->closed--;
+        g_byte_array_set_size(control->got, 0);
+    }
+    teardown(&f);
+}
+
+static void test_host_open(void)
+{
+    struct fixture f;
+    struct host *host;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    attach(&f);
+    g_assert_cmpuint(f.driver->queue_count, ==, 4);
+    start_ports(&f, 0);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        console_port_set_open(host->port, false);
+        expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+        console_port_set_open(host->port, false);
+        expect_nothing(&f);
+        console_port_set_open(host->port, true);
+        expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    }
+    teardown(&f);
+}
+
+/* While the driver has no buffers for messages nothing is lost: a peer that left and came back did. */
+static void test_control_without_buffers(void)
+{
+    struct fixture f;
+    struct host *host;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    add_port(&f, "q", false);
+    attach(&f);
+    virtio_driver_start(f.driver, MULTIPORT);
+    send_control(&f, 0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    harness_settle(f.h, 5);
+    post(&f, CONTROL_RX, 1); /* one at a time */
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_ADD, -1);
+    expect_plain(&f, 1, VIRTIO_CONSOLE_PORT_ADD, -1);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    /* Take the only buffer away for a while. */
+    virtio_console_resize(f.vdev, 1, 1);
+    console_port_set_open(host->port, false);
+    console_port_set_open(host->port, true);
+    console_port_set_open(host->port, false);
+    console_port_set_open(host->port, true);
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    expect_nothing(&f);
+    teardown(&f);
+}
+
+static void test_ports_resize(void)
+{
+    struct fixture f;
+    g_autoptr(GBytes) first = NULL, second = NULL;
+    const uint16_t before[2] = {80, 24}, after[2] = {100, 40};
+
+    setup(&f);
+    add_port(&f, NULL, true);
+    add_port(&f, "p", false);
+    attach(&f);
+    virtio_console_resize(f.vdev, 80, 24);
+    start_ports(&f, BIT(VIRTIO_CONSOLE_F_SIZE));
+    port_is_ready(&f, 0, NULL);
+    first = expect(&f, 0, VIRTIO_CONSOLE_RESIZE, -1);
+    g_assert_cmpmem(g_bytes_get_data(first, NULL), g_bytes_get_size(first), before, 4);
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    virtio_console_resize(f.vdev, 100, 40);
+    second = expect(&f, 0, VIRTIO_CONSOLE_RESIZE, -1);
+    g_assert_cmpmem(g_bytes_get_data(second, NULL), g_bytes_get_size(second), after, 4);
+    expect_nothing(&f);
+    teardown(&f);
+}
+
+/* Messages that make no sense are passed over, and the device goes on. */
+static void test_bad_control(void)
+{
+    struct fixture f;
+    struct driver_buffer out;
+
+    setup(&f);
+    add_port(&f, "p", false);
+    attach(&f);
+    out = (struct driver_buffer){f.out, 3};
+    start_ports(&f, 0);
+    send_control(&f, 0, VIRTIO_CONSOLE_DEVICE_READY, 1); /* again */
+    send_control(&f, 7, VIRTIO_CONSOLE_PORT_READY, 1);
+    send_control(&f, UINT32_MAX, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1); /* before it is ready */
+    send_control(&f, 0, 99, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_READY, 0);
+    g_assert_cmpint(virtio_driver_request(f.driver, CONTROL_TX, &out, 1, NULL, 0), ==, 0);
+    expect_nothing(&f);
+    g_assert_cmpuint(f.hosts[0].opened, ==, 0);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_READY, 1); /* again */
+    expect_nothing(&f);
+    g_assert_cmphex(virtio_driver_status(f.driver) & VIRTIO_CONFIG_S_NEEDS_RESET, ==, 0);
+    teardown(&f);
+}
+
+/* ---- flow control ---- */
+
+static void test_output_back_pressure(gconstpointer features)
+{
+    struct fixture f;
+    struct host *host;
+    uint64_t at;
+    struct driver_buffer out[3];
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    virtio_driver_start(f.driver, *(const uint64_t *)features);
+    at = f.out + 4096;
+    for (unsigned i = 0; i < 20000; i++)
+        harness_store(f.h, at + i, 1, (uint8_t)(i * 7 + i / 256));
+    out[0] = (struct driver_buffer){at, 1};
+    out[1] = (struct driver_buffer){at + 1, 9999};
+    out[2] = (struct driver_buffer){at + 10000, 5000};
+    host->limit = 100;
+    virtio_driver_submit(f.driver, 1, out, 3, NULL, 0, &f);
+    harness_settle(f.h, 5);
+    while (host->limit < 13000) {
+        g_assert_cmpuint(host->got->len, ==, host->limit);
+        g_assert_null(driver_ring_reap(virtio_driver_ring(f.driver, 1), NULL));
+        virtio_driver_kick(f.driver, 1); /* makes no difference */
+        harness_settle(f.h, 2);
+        g_assert_cmpuint(host->got->len, ==, host->limit);
+        host->limit += 1777;
+        console_port_resume(host->port);
+    }
+    host->limit = SIZE_MAX;
+    console_port_resume(host->port);
+    g_assert_true(virtio_driver_wait(f.driver, 1, NULL) == &f);
+    g_assert_cmpuint(host->got->len, ==, 15000);
+    g_assert_cmpmem(host->got->data, 15000, harness_ptr(f.h, at, 15000), 15000);
+    teardown(&f);
+}
+
+/* A guest that writes without end does not keep the loop from turning. */
+static void test_output_yields(void)
+{
+    struct fixture f;
+    struct host *host;
+    struct driver_buffer out;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    virtio_driver_start(f.driver, 0);
+    out = (struct driver_buffer){0x2000000, 16 << 20};
+    virtio_driver_submit(f.driver, 1, &out, 1, NULL, 0, &f);
+    for (unsigned i = 0; i < 3 && loop_iterate(f.h->loop, false); i++)
+        ;
+    g_assert_cmpuint(host->got->len, >, 0);
+    g_assert_cmpuint(host->got->len, <=, 1 << 20);
+    g_assert_true(virtio_driver_wait(f.driver, 1, NULL) == &f);
+    g_assert_cmpuint(host->got->len, ==, 16 << 20);
+    teardown(&f);
+}
+
+static void test_input_back_pressure(gconstpointer features)
+{
+    struct fixture f;
+    struct host *host;
+    uint8_t data[2000];
+    size_t done = 0;
+    unsigned got = 0;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    virtio_driver_start(f.driver, *(const uint64_t *)features);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        data[i] = i * 5 + i / 256;
+    post(&f, 0, 3);
+    harness_settle(f.h, 2);
+    done = console_port_write(host->port, data, sizeof(data));
+    g_assert_cmpuint(done, ==, 3 * BUFFER);
+    while (got < sizeof(data)) {
+        unsigned told = host->writable;
+        g_autoptr(GBytes) bytes = received(&f, 0);
+        gsize size;
+        const void *piece = g_bytes_get_data(bytes, &size);
+
+        g_assert_cmpmem(piece, size, data + got, MIN(size, sizeof(data) - got));
+        got += size;
+        harness_settle(f.h, 2);
+        if (done < sizeof(data)) {
+            g_assert_cmpuint(host->writable, ==, told + 1);
+            done += console_port_write(host->port, data + done, sizeof(data) - done);
+        }
+    }
+    teardown(&f);
+}
+
+/* A handler that answers from its receive callback. */
+static size_t on_echo(void *opaque, const uint8_t *data, size_t size)
+{
+    struct host *host = opaque;
+
+    g_byte_array_append(host->got, data, size);
+    return console_port_write(host->port, data, size);
+}
+
+static void test_answer_from_callback(void)
+{
+    static const struct console_port_ops echo_ops = {.receive = on_echo};
+    struct fixture f;
+    struct host *host = &f.hosts[0];
+    g_autoptr(GError) error = NULL;
+
+    setup(&f);
+    f.ports = 1;
+    host->got = g_byte_array_new();
+    host->port = virtio_console_add_port(f.vdev, NULL, true, &echo_ops, host, &error);
+    attach(&f);
+    virtio_driver_start(f.driver, 0);
+    post(&f, 0, 4);
+    for (unsigned i = 0; i < 20; i++) {
+        guest_write(&f, 1, "ping");
+        expect_received(&f, 0, "ping");
+    }
+    teardown(&f);
+}
+
+/* ---- chardevs ---- */
+
+static int attach_socket(struct fixture *f, struct host *host)
+{
+    int fds[2];
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    g_autoptr(options_t) options = NULL;
+    struct chardev *chardev;
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), ==, 0);
+    text = g_strdup_printf("type=fd,fd=%d", fds[1]);
+    options = options_parse(char_options, "--console", text, &error);
+    g_assert_no_error(error);
+    chardev = char_open(options, f->h->loop, &error);
+    g_assert_no_error(error);
+    virtio_console_attach_char(host->port, chardev);
+    return fds[0];
+}
+
+static void test_chardev(void)
+{
+    struct fixture f;
+    struct host *host;
+    char data[32];
+    int fd;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    fd = attach_socket(&f, host);
+    attach(&f);
+    start_ports(&f, 0);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    /* Nothing is read for a guest that has not opened the port. */
+    g_assert_cmpint(write(fd, "for later", 9), ==, 9);
+    post(&f, 0, 4);
+    harness_settle(f.h, 5);
+    g_assert_null(driver_ring_reap(virtio_driver_ring(f.driver, 0), NULL));
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    expect_received(&f, 0, "for later");
+    guest_write(&f, 1, "answer");
+    g_assert_cmpint(read(fd, data, sizeof(data)), ==, 6);
+    g_assert_cmpmem(data, 6, "answer", 6);
+    close(fd);
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    guest_write(&f, 1, "to nobody");
+    teardown(&f);
+}
+
+/* What a peer wrote before it left reaches the guest before the end of file does. */
+static void test_chardev_end_of_file(void)
+{
+    struct fixture f;
+    struct host *host;
+    g_autofree char *data = g_strnfill(3000, 'x');
+    unsigned got = 0;
+    int fd;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    fd = attach_socket(&f, host);
+    attach(&f);
+    start_ports(&f, EVENT_IDX);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    g_assert_cmpint(write(fd, data, 3000), ==, 3000);
+    close(fd);
+    harness_settle(f.h, 5);
+    expect_nothing(&f);
+    post(&f, 0, 2);
+    while (got < 3000) {
+        g_autoptr(GBytes) bytes = received(&f, 0);
+        if (got + 4 * BUFFER < 3000) /* what is posted may be filled already */
+            expect_nothing(&f);
+        got += g_bytes_get_size(bytes);
+    }
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    teardown(&f);
+}
+
+static void test_chardev_slow_reader(void)
+{
+    struct fixture f;
+    struct host *host;
+    struct driver_buffer out;
+    g_autofree char *data = g_malloc(65536);
+    size_t got = 0;
+    int fd;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    fd = attach_socket(&f, host);
+    attach(&f);
+    virtio_driver_start(f.driver, 0);
+    out = (struct driver_buffer){0x2000000, 4 << 20};
+    for (uint64_t i = 0; i < out.len; i += 8)
+        harness_store(f.h, out.gpa + i, 8, i * 0x9e3779b97f4a7c15);
+    virtio_driver_submit(f.driver, 1, &out, 1, NULL, 0, &f);
+    harness_settle(f.h, 20);
+    g_assert_null(driver_ring_reap(virtio_driver_ring(f.driver, 1), NULL));
+    while (got < out.len) {
+        ssize_t n = read(fd, data, 65536);
+        if (n > 0) {
+            g_assert_cmpmem(data, n, harness_ptr(f.h, out.gpa + got, n), n);
+            got += n;
+        }
+        loop_iterate(f.h->loop, false);
+    }
+    g_assert_true(virtio_driver_wait(f.driver, 1, NULL) == &f);
+    close(fd);
+    teardown(&f);
+}
+
+/* ---- lifecycle ---- */
+
+static void test_pause(void)
+{
+    struct fixture f;
+    struct host *host;
+    g_autoptr(GError) error = NULL;
+    const char *text = "while paused";
+    struct driver_buffer out;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    attach(&f);
+    out = (struct driver_buffer){f.out + 512, strlen(text)};
+    start_ports(&f, PACKED);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    post(&f, 0, 2);
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_RUNNING_P2P, 1000, &error));
+    harness_write(f.h, out.gpa, text, out.len);
+    virtio_driver_submit(f.driver, 1, &out, 1, NULL, 0, &f);
+    g_assert_cmpuint(host_write(host, "x"), ==, 0);
+    console_port_set_open(host->port, false);
+    expect_nothing(&f);
+    g_assert_cmpuint(host->got->len, ==, 0);
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_RUNNING, 1000, &error));
+    g_assert_true(virtio_driver_wait(f.driver, 1, NULL) == &f);
+    expect_got(host, text);
+    g_assert_cmpuint(host->writable, ==, 1);
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    teardown(&f);
+}
+
+/* In the middle of a chain, with the driver yet to be told of the name. */
+static void test_save_and_load(void)
+{
+    struct fixture f;
+    struct host *host;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+    struct device *device;
+    struct driver_buffer out;
+
+    setup(&f);
+    host = add_port(&f, "p", false);
+    add_port(&f, "late", false);
+    attach(&f);
+    device = &f.driver->function->device;
+    start_ports(&f, 0);
+    port_is_ready(&f, 0, "p");
+    expect_plain(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(&f, 0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    out = (struct driver_buffer){f.out + 512, 10};
+    harness_write(f.h, out.gpa, "0123456789", 10);
+    host->limit = 4;
+    virtio_driver_submit(f.driver, 1, &out, 1, NULL, 0, &f);
+    harness_settle(f.h, 5);
+    expect_got(host, "0123");
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_STOP_COPY, 1000, &error));
+    g_assert_true(device_save(device, saved, &error));
+    devices_reset(&f.h->devices);
+    g_assert_false(console_port_guest_is_open(host->port));
+    host->limit = SIZE_MAX;
+    g_assert_true(harness_load_state(device, saved, &error));
+    g_assert_no_error(error);
+    g_assert_true(console_port_guest_is_open(host->port));
+    g_assert_true(virtio_driver_wait(f.driver, 1, NULL) == &f);
+    expect_got(host, "0123456789");
+    port_is_ready(&f, 1, "late");
+    expect_plain(&f, 1, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    post(&f, 0, 1);
+    g_assert_cmpuint(host_write(host, "on"), ==, 2);
+    expect_received(&f, 0, "on");
+    teardown(&f);
+}
+
+static void test_errors(void)
+{
+    struct fixture f;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *longest = g_strnfill(128, 'n');
+
+    setup(&f);
+    g_assert_null(virtio_console_add_port(f.vdev, longest, false, NULL, NULL, &error));
+    g_assert_nonnull(strstr(error->message, "127"));
+    g_clear_error(&error);
+    g_assert_null(virtio_console_add_port(f.vdev, "", false, NULL, NULL, &error));
+    g_clear_error(&error);
+    for (unsigned i = 0; i < VIRTIO_CONSOLE_MAX_PORTS; i++)
+        g_assert_nonnull(virtio_console_add_port(f.vdev, "n", false, NULL, NULL, &error));
+    g_assert_null(virtio_console_add_port(f.vdev, "n", false, NULL, NULL, &error));
+    g_assert_nonnull(strstr(error->message, "31"));
+    attach(&f);
+    g_assert_cmpuint(f.driver->queue_count, ==, 2 * (VIRTIO_CONSOLE_MAX_PORTS + 1));
+    teardown(&f);
+}
+
+int main(int argc, char **argv)
+{
+    static const uint64_t sets[] = {0, EVENT_IDX, PACKED,
+                                    PACKED | EVENT_IDX | BIT(VIRTIO_F_IN_ORDER)};
+    static const struct {
+        const char *name;
+        GTestDataFunc test;
+    } matrix[] = {
+        {"single", test_single},
+        {"ports", test_ports},
+        {"output-back-pressure", test_output_back_pressure},
+        {"input-back-pressure", test_input_back_pressure},
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    device_violations_fatal(true);
+    for (unsigned i = 0; i < G_N_ELEMENTS(matrix); i++) {
+        for (unsigned n = 0; n < G_N_ELEMENTS(sets); n++) {
+            g_autofree char *path = g_strdup_printf("/virtio-console/%s/%u", matrix[i].name, n);
+            g_test_add_data_func(path, &sets[n], matrix[i].test);
+        }
+    }
+    g_test_add_func("/virtio-console/size", test_size);
+    g_test_add_func("/virtio-console/emergency-write", test_emergency_write);
+    g_test_add_func("/virtio-console/host-open", test_host_open);
+    g_test_add_func("/virtio-console/control-without-buffers", test_control_without_buffers);
+    g_test_add_func("/virtio-console/ports-resize", test_ports_resize);
+    g_test_add_func("/virtio-console/bad-control", test_bad_control);
+    g_test_add_func("/virtio-console/output-yields", test_output_yields);
+    g_test_add_func("/virtio-console/answer-from-callback", test_answer_from_callback);
+    g_test_add_func("/virtio-console/chardev", test_chardev);
+    g_test_add_func("/virtio-console/chardev-end-of-file", test_chardev_end_of_file);
+    g_test_add_func("/virtio-console/chardev-slow-reader", test_chardev_slow_reader);
+    g_test_add_func("/virtio-console/pause", test_pause);
+    g_test_add_func("/virtio-console/save-and-load", test_save_and_load);
+    g_test_add_func("/virtio-console/errors", test_errors);
+    return g_test_run();
+}
