@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * command - `lodge run -- COMMAND`: runs one command in the guest as if it ran here
+ *
+ * The host side of guest-images/protocol.md: four console ports carry control frames and the
+ * command's three streams; its exit status, signals and ends of file are passed through exactly.
+ *
+ * Thread: main.
+ */
+#ifndef LODGE_COMMAND_H
+#define LODGE_COMMAND_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lodge/machine.h"
+
+struct command;
+struct virtio_device;
+
+/* @config has the command; it outlives the result. */
+struct command *command_create(const struct config *config);
+/* Adds the four ports to a console device that no transport has yet. */
+bool command_add_ports(struct command *command, struct virtio_device *console, GError **error);
+/* The machine that is to end with the command. */
+void command_set_machine(struct command *command, struct machine *machine);
+/* Before machine_destroy. */
+void command_destroy(struct command *command); /* writes out what it still holds */
+
+/* Passes signal @number on; false while there is nothing to pass it to (the caller then ends). */
+bool command_signal(struct command *command, int number);
+void command_window_size(struct command *command, unsigned rows, unsigned columns);
+
+/* Has the command been started (so that a failure is its own)? */
+bool command_started(const struct command *command);
+/* Why no command ran, as the guest said, or NULL. */
+const char *command_error(const struct command *command);
+/* Nanoseconds of the guest's clock from its boot to init and to readiness; 0 if not known. */
+void command_guest_times(const struct command *command, uint64_t *init_ns, uint64_t *ready_ns);
+
+#endif

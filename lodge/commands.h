@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* commands - the subcommands: each takes the words after its name and returns the exit code */
+#ifndef LODGE_COMMANDS_H
+#define LODGE_COMMANDS_H
+
+#include <stdbool.h>
+
+int command_run(char **argv);
+int command_ctl(char **argv);
+int command_doctor(char **argv);
+int command_devices(char **argv);
+int command_manual(char **argv);     /* the manual page, from the option tables */
+int command_completion(char **argv); /* a bash completion, from the same tables */
+
+struct subcommand {
+    const char *name;
+    int (*run)(char **argv);
+    const char *usage;
+    const char *help;
+    bool hidden; /* used by the build */
+};
+extern const struct subcommand subcommands[]; /* main.c; ends with a NULL name */
+
+/* The help of `lodge run`, on standard output. */
+void print_run_help(void);
+
+#endif

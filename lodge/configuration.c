@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * configuration - parsing and printing of the option tree (configuration.h says what it is)
+ *
+ * Run options are collected as a JSON object of strings first, whichever way they came, so that one
+ * place (vmm/options) checks them all.
+ */
+#include "lodge/configuration.h"
+
+#include <json-glib/json-glib.h>
+#include <string.h>
+
+#include "lodge/options.h"
+
+#define CONFIG_MAX_FILE (1u << 20)
+
+static void device_config_free(gpointer data)
+{
+    struct device_config *device = data;
+
+    options_free(device->options);
+    g_free(device);
+}
+
+static struct config *config_new(void)
+{
+    struct config *config = g_new0(struct config, 1);
+
+    config->devices = g_ptr_array_new_with_free_func(device_config_free);
+    return config;
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    options_free(config->run);
+    g_ptr_array_unref(config->devices);
+    g_strfreev(config->command);
+    g_free(config);
+}
+
+bool config_add_device(struct config *config, const struct device_type *type, const char *what,
+                       const char *text, GError **error)
+{
+    struct options *options = options_parse(device_type_options(type), what, text, error);
+    struct device_config *device;
+
+    if (!options)
+        return false;
+    device = g_new0(struct device_config, 1);
+    device->type = type;
+    device->options = options;
+    g_ptr_array_add(config->devices, device);
+    return true;
+}
+
+bool config_has_device(const struct config *config, const char *type)
+{
+    for (guint i = 0; i < config->devices->len; i++) {
+        const struct device_config *device = g_ptr_array_index(config->devices, i);
+
+        if (!strcmp(device->type->name, type))
+            return true;
+    }
+    return false;
+}
+
+static const struct device_type *find_type(const char *name, const char *what, GError **error)
+{
+    const struct device_type *type = device_type_find(name);
+    g_autoptr(GPtrArray) names = NULL;
+    const char *close;
+
+    if (type)
+        return type;
+    names = g_ptr_array_new();
+    for (unsigned i = 0; device_types[i]; i++)
+        g_ptr_array_add(names, (gpointer)device_types[i]->name);
+    g_ptr_array_add(names, NULL);
+    close = options_suggest(name, (const char *const *)names->pdata);
+    g_set_error(error, OPTIONS_ERROR, 0,
+                "%s: no device type '%s'%s%s%s; `lodge devices` lists them", what, name,
+                close ? " (did you mean '" : "", close ? close : "", close ? "'?)" : "");
+    return NULL;
+}
+
+/* "--device TYPE,key=value..." */
+static bool add_generic_device(struct config *config, const char *text, GError **error)
+{
+    const char *comma = strchr(text, ',');
+    g_autofree char *name = comma ? g_strndup(text, comma - text) : g_strdup(text);
+    g_autofree char *what = g_strdup_printf("--device %s", name);
+    const struct device_type *type = find_type(name, "--device", error);
+
+    return type && config_add_device(config, type, what, comma ? comma + 1 : "", error);
+}
+
+static const struct cli_option *find_option(const char *name, size_t length)
+{
+    for (const struct cli_option *o = cli_options; o->name; o++)
+        if (strlen(o->name) == length && !strncmp(o->name, name, length))
+            return o;
+    return NULL;
+}
+
+static void unknown_option(const char *word, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    const char *close;
+
+    for (const struct cli_option *o = cli_options; o->name; o++)
+        g_ptr_array_add(names, (gpointer)o->name);
+    g_ptr_array_add(names, NULL);
+    close = options_suggest(word, (const char *const *)names->pdata);
+    g_set_error(error, OPTIONS_ERROR, 0, "unknown option %s%s%s%s%s; `lodge run --help` lists them",
+                strlen(word) == 1 ? "-" : "--", word, close ? " (did you mean --" : "",
+                close ? close : "", close ? "?)" : "");
+}
+
+/* A member that may come several times (a list) becomes an array. */
+static void add_member(JsonObject *object, const char *key, const char *value)
+{
+    const struct option_spec *spec = run_options;
+
+    while (spec->key && strcmp(spec->key, key))
+        spec++;
+    if (spec->type != OPTION_LIST) {
+        json_object_set_string_member(object, key, value);
+        return;
+    }
+    if (!json_object_has_member(object, key))
+        json_object_set_array_member(object, key, json_array_new());
+    json_array_add_string_element(json_object_get_array_member(object, key), value);
+}
+
+static bool apply_option(struct config *config, JsonObject *run, const struct cli_option *option,
+                         const char *value, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("--%s", option->name);
+
+    if (option->key) {
+        add_member(run, option->key, value ? value : "on");
+        return true;
+    }
+    if (!strcmp(option->name, "device"))
+        return add_generic_device(config, value, error);
+    return config_add_device(config, find_type(option->type, what, NULL), what, value ? value : "",
+                             error);
+}
+
+static bool load_devices(struct config *config, JsonNode *node, const char *path, GError **error)
+{
+    JsonArray *array = JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+
+    for (guint i = 0; array && i < json_array_get_length(array); i++) {
+        JsonNode *element = json_array_get_element(array, i);
+        JsonObject *object = JSON_NODE_HOLDS_OBJECT(element) ? json_node_get_object(element) : NULL;
+        const char *name =
+            object ? json_object_get_string_member_with_default(object, "device", NULL) : NULL;
+        g_autofree char *what = g_strdup_printf("%s: devices[%u]", path, i);
+        const struct device_type *type;
+        struct device_config *device;
+        struct options *options;
+
+        if (!name) {
+            g_set_error(error, OPTIONS_ERROR, 0,
+                        "%s: an object with a \"device\" (the type) is needed", what);
+            return false;
+        }
+        type = find_type(name, what, error);
+        if (!type)
+            return false;
+        json_object_ref(object);
+        json_object_remove_member(object, "device");
+        options = options_from_json(device_type_options(type), what, object, error);
+        json_object_unref(object);
+        if (!options)
+            return false;
+        device = g_new0(struct device_config, 1);
+        device->type = type;
+        device->options = options;
+        g_ptr_array_add(config->devices, device);
+    }
+    if (!array)
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: \"devices\" must be an array", path);
+    return array != NULL;
+}
+
+static bool load_command(struct config *config, JsonNode *node, const char *path, GError **error)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
+    if (!JSON_NODE_HOLDS_ARRAY(node)) {
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: \"command\" must be an array of strings", path);
+        return false;
+    }
+    for (guint i = 0; i < json_array_get_length(json_node_get_array(node)); i++) {
+        const char *word = json_array_get_string_element(json_node_get_array(node), i);
+
+        g_strv_builder_add(builder, word ? word : "");
+    }
+    g_strfreev(config->command);
+    config->command = g_strv_builder_end(builder);
+    return true;
+}
+
+/* Moves the run options of the file at @path into @run, its devices and command into @config. */
+static bool load_file(struct config *config, JsonObject *run, const char *path, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GError) reason = NULL;
+    g_autofree char *text = NULL;
+    gsize length;
+    JsonObject *object;
+    JsonObjectIter iter;
+    const char *name;
+    JsonNode *node;
+
+    if (!g_file_get_contents(path, &text, &length, &reason) || length > CONFIG_MAX_FILE ||
+        !json_parser_load_from_data(parser, text, length, &reason)) {
+        g_set_error(error, OPTIONS_ERROR, 0, "--config: %s: %s", path,
+                    reason ? reason->message : "larger than 1 MiB");
+        return false;
+    }
+    node = json_parser_get_root(parser);
+    if (!node || !JSON_NODE_HOLDS_OBJECT(node)) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--config: %s: a JSON object is needed; `lodge run --dry-run` prints one",
+                    path);
+        return false;
+    }
+    object = json_node_get_object(node);
+    json_object_iter_init(&iter, object);
+    while (json_object_iter_next(&iter, &name, &node)) {
+        if (!strcmp(name, "devices")) {
+            if (!load_devices(config, node, path, error))
+                return false;
+        } else if (!strcmp(name, "command")) {
+            if (!load_command(config, node, path, error))
+                return false;
+        } else {
+            json_object_set_member(run, name, json_node_copy(node));
+        }
+    }
+    return true;
+}
+
+/* One word of the command line; *value_used says whether the next word was taken as its value. */
+static bool apply_word(struct config *config, JsonObject *run, const char *word, const char *next,
+                       bool *value_used, GError **error)
+{
+    const struct cli_option *option = NULL;
+    const char *value = NULL;
+    size_t length;
+
+    *value_used = false;
+    if (g_str_has_prefix(word, "--")) {
+        length = strcspn(word + 2, "=");
+        option = find_option(word + 2, length);
+        value = word[2 + length] == '=' ? word + 3 + length : NULL;
+    } else if (word[0] == '-' && word[1]) {
+        for (const struct cli_option *o = cli_options; o->name && !option; o++)
+            if (o->letter == word[1])
+                option = o;
+        value = word[2] ? word + 2 : NULL;
+    } else {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "unexpected argument '%s'; a command for the guest comes after --", word);
+        return false;
+    }
+    if (!option) {
+        g_autofree char *name = g_strndup(word + (word[1] == '-' ? 2 : 1),
+                                          strcspn(word + (word[1] == '-' ? 2 : 1), "="));
+
+        unknown_option(name, error);
+        return false;
+    }
+    if (!option->argument && value && word[1] != '-') {
+        g_set_error(error, OPTIONS_ERROR, 0, "-%c takes no value, but '%s' follows it",
+                    option->letter, value);
+        return false;
+    }
+    if (option->argument && option->argument[0] != '[' && !value) {
+        if (!next) {
+            g_set_error(error, OPTIONS_ERROR, 0, "--%s needs a value: --%s %s", option->name,
+                        option->name, option->argument);
+            return false;
+        }
+        value = next;
+        *value_used = true;
+    }
+    return option->key && !strcmp(option->key, "config")
+               ? load_file(config, run, value, error)
+               : apply_option(config, run, option, value, error);
+}
+
+struct config *config_from_arguments(char **argv, GError **error)
+{
+    g_autoptr(config_t) config = config_new();
+    g_autoptr(JsonObject) run = json_object_new();
+
+    for (; *argv; argv++) {
+        bool value_used;
+
+        if (!strcmp(*argv, "--")) {
+            g_strfreev(config->command);
+            config->command = g_strdupv(argv + 1);
+            if (!config->command[0]) {
+                g_set_error(error, OPTIONS_ERROR, 0, "no command after --");
+                return NULL;
+            }
+            break;
+        }
+        if (!strcmp(*argv, "--dry-run")) {
+            config->dry_run = true;
+            continue;
+        }
+        if (!apply_word(config, run, *argv, argv[1], &value_used, error))
+            return NULL;
+        if (value_used)
+            argv++;
+    }
+    config->run = options_from_json(run_options, "run", run, error);
+    return config->run ? g_steal_pointer(&config) : NULL;
+}
+
+char *config_to_json(const struct config *config)
+{
+    g_autoptr(JsonGenerator) generator = json_generator_new();
+    JsonNode *root = json_node_new(JSON_NODE_OBJECT);
+    JsonObject *object = options_to_json(config->run, false);
+    JsonArray *devices = json_array_new();
+    char *text;
+
+    for (guint i = 0; i < config->devices->len; i++) {
+        const struct device_config *device = g_ptr_array_index(config->devices, i);
+        JsonObject *member = options_to_json(device->options, false);
+
+        json_object_set_string_member(member, "device", device->type->name);
+        json_array_add_object_element(devices, member);
+    }
+    json_object_set_array_member(object, "devices", devices);
+    if (config->command) {
+        JsonArray *words = json_array_new();
+
+        for (char **word = config->command; *word; word++)
+            json_array_add_string_element(words, *word);
+        json_object_set_array_member(object, "command", words);
+    }
+    json_node_take_object(root, object);
+    json_generator_set_root(generator, root);
+    json_generator_set_pretty(generator, TRUE);
+    text = json_generator_to_data(generator, NULL);
+    json_node_unref(root);
+    return text;
+}
+
+bool config_memory(const struct config *config, uint64_t *bytes, GError **error)
+{
+    const char *text = options_string(config->run, "memory");
+    bool bare = text[0] && strspn(text, "0123456789") == strlen(text);
+    g_autofree char *with_unit = bare ? g_strconcat(text, "M", NULL) : g_strdup(text);
+
+    if (!options_parse_size(with_unit, bytes) || *bytes < RUN_MIN_MEMORY ||
+        *bytes > RUN_MAX_MEMORY || *bytes % (1 << 20)) {
+        options_set_error(error, config->run, "memory",
+                          "must be whole mebibytes from 64M to 1T, for example 512M or 2G");
+        return false;
+    }
+    return true;
+}

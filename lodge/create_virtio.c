@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* create_virtio - virtio devices of a machine: the device, its PCI transport, and a slot (create.h) */
+#include "lodge/create.h"
+
+#include "virtio/9p.h"
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/net.h"
+#include "virtio/pci.h"
+#include "virtio/rng.h"
+
+static void destroy_transport(void *object)
+{
+    virtio_pci_destroy(object);
+}
+
+/* Takes over @vdev (NULL: @error is set already). */
+static bool attach(struct machine *machine, struct machine_device *entry,
+                   struct virtio_device *vdev, GError **error)
+{
+    struct virtio_pci *vpci;
+
+    if (!vdev)
+        return false;
+    vpci = virtio_pci_create(vdev, entry->id, &machine->env, options_bool(entry->options, "msix"),
+                             error);
+    if (!vpci) {
+        vdev->class->destroy(vdev);
+        return false;
+    }
+    entry->object = vpci;
+    entry->destroy = destroy_transport;
+    entry->vdev = vdev;
+    if (!machine_attach(machine, entry, virtio_pci_function(vpci), error))
+        return false;
+    entry->device = &virtio_pci_function(vpci)->device;
+    return true;
+}
+
+#define CREATE_VIRTIO(NAME)                                                                        \
+    bool create_virtio_##NAME(struct machine *machine, struct machine_device *entry,               \
+                              GError **error)                                                      \
+    {                                                                                              \
+        return attach(                                                                             \
+            machine, entry,                                                                        \
+            virtio_##NAME##_create(entry->options, machine_io_loop(machine, entry), error),        \
+            error);                                                                                \
+    }
+CREATE_VIRTIO(blk)
+CREATE_VIRTIO(rng)
+CREATE_VIRTIO(9p)
+
+static void set_link(struct machine_device *entry, bool up)
+{
+    virtio_net_set_link(entry->vdev, up);
+}
+
+bool create_virtio_net(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    entry->set_link = set_link;
+    return attach(machine, entry,
+                  virtio_net_create(entry->options, machine_io_loop(machine, entry), error), error);
+}
+
+/* Consoles and ports are not a data path: they live on the main loop. With a type= key, port 0 is an
+ * hvc console on that char backend. */
+bool create_virtio_console(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    struct virtio_device *vdev = virtio_console_create(entry->options, loop_main(), error);
+    struct console_port *port;
+    struct chardev *chardev;
+
+    if (vdev && machine->hooks.console_created &&
+        !machine->hooks.console_created(machine->hooks.opaque, vdev, error)) {
+        vdev->class->destroy(vdev);
+        return false;
+    }
+    if (vdev && options_given(entry->options, "type")) {
+        chardev = char_open(entry->options, loop_main(), error);
+        port = chardev ? virtio_console_add_port(vdev, NULL, true, NULL, NULL, error) : NULL;
+        if (!port) {
+            if (chardev)
+                char_close(chardev);
+            vdev->class->destroy(vdev);
+            return false;
+        }
+        machine_console_opened(machine, entry, chardev);
+        virtio_console_attach_char(port, chardev);
+    }
+    return attach(machine, entry, vdev, error);
+}

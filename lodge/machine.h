@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine - puts a virtual machine together and carries its life
+ *
+ * Memory, buses, KVM, the PCI host bridge and every configured device, then the kernel. From then on
+ * the machine reacts: to shutdown requests from devices, vCPUs, signals, the control socket and the
+ * time-out (the first wins), and to resets, which are carried out in place.
+ *
+ * Thread: main; machine_request from any thread.
+ */
+#ifndef LODGE_MACHINE_H
+#define LODGE_MACHINE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/acpi.h"
+#include "devices/boottime.h"
+#include "devices/vmgenid.h"
+#include "firmware/boot.h"
+#include "lodge/configuration.h"
+#include "pci/host.h"
+#include "vmm/device.h"
+#include "vmm/loop.h"
+#include "vmm/memory.h"
+#include "vmm/shutdown.h"
+#include "vmm/vm.h"
+
+/* A device of the machine: its place in the configuration and what the type made of it. */
+struct machine_device {
+    const struct device_type *type;
+    struct options *options;
+    char *id;                      /* "disk0" */
+    struct device *device;         /* lifecycle */
+    struct pci_function *function; /* PCI devices, attached */
+    void *object;
+    void (*destroy)(void *object);                           /* after detaching */
+    struct virtio_device *vdev;                              /* virtio devices */
+    void (*set_link)(struct machine_device *entry, bool up); /* network interfaces; else NULL */
+};
+
+struct control;
+struct virtio_device;
+struct console_tail; /* the last lines of the guest's console */
+
+/* What a program adds to machines that it creates. */
+struct machine_hooks {
+    /* A virtio console was made: its ports can be added now, and only now. May be NULL. */
+    bool (*console_created)(void *opaque, struct virtio_device *console, GError **error);
+    void (*ended)(void *opaque); /* on the main loop, once */
+    void *opaque;
+};
+
+struct machine {
+    const struct config *config;
+    struct memory *memory;
+    struct bus *mmio, *ports;
+    struct vm *vm;
+    struct pci_windows windows;
+    struct pci_host *host;
+    struct pci_environment env;
+    struct devices devices;
+    GPtrArray *entries; /* struct machine_device *, in order of creation */
+    GPtrArray *loops;   /* struct loop *, the I/O threads */
+    unsigned next_loop;
+    struct shutdown_sink shutdown;
+    struct boot_config boot;
+    struct boot_result booted;
+    uint32_t apic_ids[VM_MAX_VCPUS];
+    GString *command_line;
+    struct acpi *acpi;
+    struct boottime *boottime;
+    struct vmgenid *vmgenid;
+    bool serial[2], rtc;
+    struct console_tail *console;
+    bool console_visible; /* some console is on our terminal */
+    bool paused;          /* by the control socket */
+    unsigned resets;
+    /* The end, once there is one; only the first counts. */
+    enum shutdown_reason reason;
+    int status;
+    char *detail;
+    struct machine_hooks hooks;
+    struct control *control;                                  /* or NULL; told of events */
+    void (*event)(struct machine *machine, const char *name); /* or NULL */
+    bool no_reboot;
+};
+
+/* Builds everything but the kernel. Shutdown requests of devices go to this machine. */
+struct machine *machine_create(const struct config *config, const struct machine_hooks *hooks,
+                               GError **error);
+void machine_destroy(struct machine *machine); /* NULL is allowed */
+
+/* What the kernel gets; strings and data must outlive the machine. Loads it and sets the entry. */
+bool machine_boot(struct machine *machine, const struct boot_config *boot, GError **error);
+bool machine_start(struct machine *machine, GError **error);
+
+/* Stops vCPUs, then devices (all reach P2P, then STOP); and back. Idempotent. */
+bool machine_pause(struct machine *machine, GError **error);
+bool machine_resume(struct machine *machine, GError **error);
+
+/* Ends the machine for @reason, or resets it. Any thread. */
+void machine_request(struct machine *machine, enum shutdown_reason reason, int status,
+                     const char *detail);
+void machine_power_button(struct machine *machine);
+
+struct machine_device *machine_find(struct machine *machine, const char *id);
+/* The first device of a type, or NULL. */
+struct machine_device *machine_find_type(struct machine *machine, const char *type);
+/* Is no console of the guest connected to the terminal? */
+bool machine_console_hidden(const struct machine *machine);
+
+/* ---- for device types ---- */
+
+/* The loop for this device's data path: its iothread= key, else in turn. */
+struct loop *machine_io_loop(struct machine *machine, const struct machine_device *entry);
+/* Attaches at the slot= key or the next free slot, and registers the device. */
+bool machine_attach(struct machine *machine, struct machine_device *entry,
+                    struct pci_function *function, GError **error);
+/* A console of the guest is on @chardev, opened by @entry's options: watches its end, and serves the
+ * keys of a terminal (Ctrl-A x ends, p presses the power button). */
+struct chardev;
+void machine_console_opened(struct machine *machine, const struct machine_device *entry,
+                            struct chardev *chardev);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* lodge - a small KVM virtual machine monitor: the program's entry, which finds the subcommand */
+#include <glib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config.h"
+#include "lodge/commands.h"
+#include "lodge/exitcode.h"
+#include "vmm/options.h"
+
+const struct subcommand subcommands[] = {
+    {"run", command_run, "[OPTION...] [-- COMMAND [ARGUMENT...]]",
+     "start a guest, or run one command in a copy of this machine", false},
+    {"ctl", command_ctl, "SOCKET COMMAND [KEY=VALUE...]", "talk to a running guest's monitor",
+     false},
+    {"doctor", command_doctor, "", "say whether this host can run guests, and what is missing",
+     false},
+    {"devices", command_devices, "[TYPE]", "list device types, or show the manual of one", false},
+    {"manual", command_manual, "", "print the manual page", true},
+    {"completion", command_completion, "", "print a completion for bash", true},
+    {},
+};
+
+static int print_help(void)
+{
+    printf("Usage: lodge COMMAND [ARGUMENT...]\n\nCommands:\n");
+    for (const struct subcommand *command = subcommands; command->name; command++)
+        if (!command->hidden)
+            printf("  %-8s %s\n", command->name, command->help);
+    printf("\n  lodge run -k vmlinuz -i initrd.img -m 1G -c 2 --disk a.img --net user\n"
+           "  lodge run -- uname -a\n\n"
+           "`lodge COMMAND --help` says more; man lodge(1) has it all.\n");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    const char *close;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+        !strcmp(argv[1], "help"))
+        return print_help();
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+        printf("lodge %s\n", LODGE_VERSION);
+        return 0;
+    }
+    for (const struct subcommand *command = subcommands; command->name; command++) {
+        if (!strcmp(argv[1], command->name))
+            return command->run(argv + 2);
+        g_ptr_array_add(names, (gpointer)command->name);
+    }
+    g_ptr_array_add(names, NULL);
+    close = options_suggest(argv[1], (const char *const *)names->pdata);
+    fprintf(stderr, "lodge: no command '%s'%s%s%s; `lodge --help` lists them\n", argv[1],
+            close ? " (did you mean '" : "", close ? close : "", close ? "'?)" : "");
+    return EXIT_LODGE;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* report - how a run ended (report.h) */
+#include "lodge/report.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "devices/exit.h"
+#include "lodge/consoletail.h"
+#include "lodge/exitcode.h"
+#include "vmm/log.h"
+
+#define TAIL_LINES 25
+
+static const struct {
+    enum shutdown_reason reason;
+    int exit_code;
+    const char *explanation; /* NULL: nothing needs to be said */
+} ends[] = {
+    {SHUTDOWN_POWER_OFF, EXIT_POWER_OFF, NULL},
+    {SHUTDOWN_RESET, EXIT_RESET, NULL},
+    {SHUTDOWN_TRIPLE_FAULT, EXIT_TRIPLE_FAULT, "the guest's CPU shut down (triple fault)"},
+    {SHUTDOWN_PANIC, EXIT_PANIC, "the guest's kernel panicked"},
+    {SHUTDOWN_WATCHDOG, EXIT_WATCHDOG, "the guest's watchdog expired"},
+    {SHUTDOWN_INTERNAL_ERROR, EXIT_INTERNAL_ERROR, "the guest can't go on"},
+    {SHUTDOWN_QUIT, EXIT_POWER_OFF, NULL},
+    {SHUTDOWN_TIMEOUT, EXIT_TIMEOUT, "the guest did not end in time"},
+};
+
+int report_exit_code(const struct machine *machine)
+{
+    bool command = machine->config->command != NULL;
+
+    if (machine->reason == SHUTDOWN_COMMAND_DONE)
+        return machine->status & 255;
+    if (machine->reason == SHUTDOWN_DEBUG_EXIT)
+        return debug_exit_code(machine->status);
+    /* A guest that ends by itself before its command has: the command has no status. */
+    if (command && (machine->reason == SHUTDOWN_POWER_OFF || machine->reason == SHUTDOWN_RESET))
+        return EXIT_LODGE;
+    if (machine->reason == SHUTDOWN_QUIT)
+        return machine->status;
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++)
+        if (ends[i].reason == machine->reason)
+            return ends[i].exit_code;
+    return EXIT_LODGE;
+}
+
+static const char *explanation(const struct machine *machine)
+{
+    if (machine->config->command && machine->reason == SHUTDOWN_POWER_OFF)
+        return "the guest powered off before its command ended";
+    if (machine->config->command && machine->reason == SHUTDOWN_RESET)
+        return "the guest reset before its command ended";
+    if (machine->reason == SHUTDOWN_COMMAND_DONE && machine->detail)
+        return "the command was not run";
+    for (unsigned i = 0; i < G_N_ELEMENTS(ends); i++)
+        if (ends[i].reason == machine->reason)
+            return ends[i].explanation;
+    return NULL;
+}
+
+void report_explain(struct machine *machine, bool console_was_hidden)
+{
+    const char *text = explanation(machine);
+    g_autofree char *panic = console_tail_panic_line(machine->console);
+
+    if (!text)
+        return;
+    fprintf(stderr, "lodge: %s%s%s\n", text, machine->detail || panic ? ": " : "",
+            machine->detail ? machine->detail : (panic ? panic : ""));
+    if (machine->reason == SHUTDOWN_TIMEOUT || machine->reason == SHUTDOWN_TRIPLE_FAULT ||
+        machine->reason == SHUTDOWN_INTERNAL_ERROR) {
+        for (unsigned i = 0; i < vm_vcpus(machine->vm); i++) {
+            g_autofree char *registers = vm_describe_vcpu(machine->vm, i);
+
+            fprintf(stderr, "%s%s", registers, g_str_has_suffix(registers, "\n") ? "" : "\n");
+        }
+    }
+    if (console_was_hidden && !console_tail_empty(machine->console) &&
+        machine->reason != SHUTDOWN_COMMAND_DONE) {
+        g_autofree char *tail = console_tail_text(machine->console, TAIL_LINES);
+
+        fprintf(stderr, "lodge: the guest's console ended with:\n%s\n", tail);
+    }
+}
+
+static JsonObject *exits_to_json(struct machine *machine)
+{
+    JsonObject *object = json_object_new();
+    JsonArray *places = json_array_new();
+    struct vm_exit_count counts[32];
+    struct vm_stats stats;
+    unsigned count;
+
+    vm_get_stats(machine->vm, &stats);
+    json_object_set_int_member(object, "total", stats.exits);
+    json_object_set_int_member(object, "port", stats.port_exits);
+    json_object_set_int_member(object, "mmio", stats.mmio_exits);
+    json_object_set_int_member(object, "other", stats.other_exits);
+    count = vm_get_exit_counts(machine->vm, counts, G_N_ELEMENTS(counts));
+    for (unsigned i = 0; i < count; i++) {
+        JsonObject *place = json_object_new();
+        g_autofree char *address = g_strdup_printf("0x%" PRIx64, counts[i].address);
+
+        json_object_set_string_member(place, "kind", counts[i].kind == BUS_PORT ? "port" : "mmio");
+        json_object_set_string_member(place, "access", counts[i].write ? "write" : "read");
+        json_object_set_string_member(place, "address", address);
+        json_object_set_int_member(place, "count", counts[i].count);
+        json_array_add_object_element(places, place);
+    }
+    json_object_set_array_member(object, "by-address", places);
+    return object;
+}
+
+static JsonObject *devices_to_json(struct machine *machine)
+{
+    JsonObject *object = json_object_new();
+
+    for (guint i = 0; i < machine->entries->len; i++) {
+        struct machine_device *entry = g_ptr_array_index(machine->entries, i);
+        JsonObject *device = json_object_new();
+        uint64_t interrupts = 0;
+
+        for (struct irq_msi *msi = entry->device->msis; msi; msi = msi->next)
+            interrupts += __atomic_load_n(&msi->fired, __ATOMIC_RELAXED);
+        for (struct irq_line *line = entry->device->lines; line; line = line->next)
+            interrupts += __atomic_load_n(&line->fired, __ATOMIC_RELAXED);
+        json_object_set_string_member(device, "type", entry->type->name);
+        json_object_set_int_member(device, "interrupts", interrupts);
+        json_object_set_int_member(device, "guest-errors", entry->device->guest_errors.total);
+        json_object_set_int_member(device, "violations", entry->device->violations);
+        json_object_set_object_member(object, entry->id, device);
+    }
+    return object;
+}
+
+/* Resident memory beyond the guest's RAM, from the process's own map; bytes. */
+static int64_t memory_overhead(void)
+{
+    g_autofree char *text = NULL;
+    int64_t kib = 0;
+    bool ram = false;
+
+    if (!g_file_get_contents("/proc/self/smaps", &text, NULL, NULL))
+        return -1;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        unsigned long value;
+
+        if (strstr(line, "memfd:guest-ram"))
+            ram = true;
+        else if (sscanf(line, "Rss: %lu kB", &value) == 1)
+            kib += ram ? 0 : value;
+        else if (g_str_has_prefix(line, "VmFlags:"))
+            ram = false;
+    }
+    return kib * 1024;
+}
+
+static JsonObject *times_to_json(struct machine *machine)
+{
+    JsonObject *object = json_object_new();
+    struct rusage usage;
+
+    boottime_to_json(machine->boottime, object);
+    getrusage(RUSAGE_SELF, &usage);
+    json_object_set_int_member(object, "cpu-user-us",
+                               usage.ru_utime.tv_sec * INT64_C(1000000) + usage.ru_utime.tv_usec);
+    json_object_set_int_member(object, "cpu-system-us",
+                               usage.ru_stime.tv_sec * INT64_C(1000000) + usage.ru_stime.tv_usec);
+    json_object_set_int_member(object, "kernel-unpack-ns", machine->booted.unpack_ns);
+    return object;
+}
+
+JsonObject *report_stats(struct machine *machine)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_object_member(object, "exits", exits_to_json(machine));
+    json_object_set_object_member(object, "devices", devices_to_json(machine));
+    json_object_set_object_member(object, "times", times_to_json(machine));
+    json_object_set_int_member(object, "memory-overhead-bytes", memory_overhead());
+    json_object_set_int_member(object, "guest-errors", log_guest_errors());
+    json_object_set_int_member(object, "resets", machine->resets);
+    return object;
+}
+
+bool report_write(struct machine *machine, const char *path, int exit_code, int64_t started_ns,
+                  GError **error)
+{
+    JsonObject *object = json_object_new();
+    JsonNode *root = json_node_new(JSON_NODE_OBJECT);
+    g_autoptr(JsonGenerator) generator = json_generator_new();
+    g_autofree char *panic = console_tail_panic_line(machine->console);
+    g_autofree char *tail = console_tail_text(machine->console, 200);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) reason = NULL;
+
+    json_object_set_string_member(object, "reason", shutdown_reason_name(machine->reason));
+    json_object_set_int_member(object, "exit-code", exit_code);
+    json_object_set_int_member(object, "status", machine->status);
+    if (machine->detail)
+        json_object_set_string_member(object, "detail", machine->detail);
+    if (panic)
+        json_object_set_string_member(object, "panic", panic);
+    json_object_set_string_member(object, "console-tail", tail);
+    if (machine->booted.kernel_version)
+        json_object_set_string_member(object, "kernel", machine->booted.kernel_version);
+    json_object_set_string_member(object, "boot-protocol",
+                                  boot_protocol_name(machine->booted.protocol));
+    json_object_set_int_member(object, "wall-ns", loop_now_ns() - started_ns);
+    json_object_set_object_member(object, "stats", report_stats(machine));
+    json_node_take_object(root, object);
+    json_generator_set_root(generator, root);
+    json_generator_set_pretty(generator, TRUE);
+    text = json_generator_to_data(generator, NULL);
+    json_node_unref(root);
+    if (g_file_set_contents(path, text, -1, &reason))
+        return true;
+    g_set_error(error, OPTIONS_ERROR, 0, "--result: %s: %s", path, reason->message);
+    return false;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * types - every device type there is (types.h): to add a device, add its row here
+ */
+#include "lodge/types.h"
+
+#include <string.h>
+
+#include "lodge/create.h"
+#include "virtio/9p.h"
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/net.h"
+#include "virtio/rng.h"
+
+/* Keys of every device, of PCI devices, and of virtio devices, before the type's own. */
+static const struct option_spec common_options[] = {
+    {"id", OPTION_STRING, .help = "name, unique in the machine (default: made up)"},
+    {},
+};
+static const struct option_spec pci_options[] = {
+    {"slot", OPTION_UINT, .min = 1, .max = 31, .help = "PCI slot (default: the next free one)"},
+    {},
+};
+static const struct option_spec virtio_options[] = {
+    {"iothread", OPTION_UINT, .max = 15, .help = "which I/O thread serves it (default: in turn)"},
+    {"msix", OPTION_BOOL, .value = "on", .help = "offer MSI-X; else interrupt pin only"},
+    {},
+};
+
+static const struct device_type type_serial = {
+    .name = "serial",
+    .prefix = "serial",
+    .summary = "16550A serial port (stock driver 8250)",
+    .manual =
+        "COM1 at port 0x3f8, GSI 4, then COM2 at port 0x2f8, GSI 3: ttyS0 and ttyS1. Connected\n"
+        "to a char backend: the terminal, a pty, a file, a socket, or nothing.",
+    .options = char_options,
+    .create = create_serial,
+};
+static const struct device_type type_rtc = {
+    .name = "rtc",
+    .prefix = "rtc",
+    .summary = "MC146818 real-time clock (stock driver rtc_cmos)",
+    .flags = DEVICE_TYPE_SINGLE,
+    .create = create_rtc,
+};
+static const struct device_type type_acpi = {
+    .name = "acpi",
+    .prefix = "acpi",
+    .summary = "reset, power-off and power button of a hardware-reduced ACPI machine",
+    .manual = "Always there.",
+    .flags = DEVICE_TYPE_SINGLE,
+    .create = create_acpi,
+};
+static const struct device_type type_debug_exit = {
+    .name = "debug-exit",
+    .prefix = "debug-exit",
+    .summary = "port 0xf4: a write ends lodge with status (value << 1) | 1",
+    .manual = "Always there.",
+    .flags = DEVICE_TYPE_SINGLE,
+    .create = create_debug_exit,
+};
+static const struct device_type type_boot_timing = {
+    .name = "boot-timing",
+    .prefix = "boot-timing",
+    .summary = "port 0x80: records when progress codes were written",
+    .manual = "Always there. The times are in --result and in `lodge ctl SOCKET stats`.",
+    .flags = DEVICE_TYPE_SINGLE,
+    .create = create_boot_timing,
+};
+static const struct device_type type_pvpanic = {
+    .name = "pvpanic",
+    .prefix = "pvpanic",
+    .summary = "tells of the guest's kernel panics (stock driver pvpanic-pci)",
+    .flags = DEVICE_TYPE_SINGLE | DEVICE_TYPE_PCI,
+    .create = create_pvpanic,
+};
+static const struct device_type type_vmgenid = {
+    .name = "vmgenid",
+    .prefix = "vmgenid",
+    .summary = "generation id: tells a guest that it was copied (stock driver vmgenid)",
+    .flags = DEVICE_TYPE_SINGLE,
+    .create = create_vmgenid,
+};
+static const struct device_type type_blk = {
+    .name = "virtio-blk",
+    .prefix = "disk",
+    .summary = "disk (--disk; stock driver virtio_blk)",
+    .manual =
+        "A raw image file or a block device. Guest writes go to the file; an image is locked, so\n"
+        "that two guests do not write to it at once.",
+    .options = virtio_blk_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_blk,
+};
+static const struct device_type type_net = {
+    .name = "virtio-net",
+    .prefix = "net",
+    .summary = "network interface (--net; stock driver virtio_net)",
+    .manual =
+        "type=user needs no privileges: the guest is 10.0.2.15 behind NAT, the host is 10.0.2.2.\n"
+        "type=tap is the fastest; type=stream and type=dgram connect to passt, to QEMU and to\n"
+        "other guests. pcap=FILE records every frame.",
+    .options = virtio_net_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_net,
+};
+static const struct device_type type_console = {
+    .name = "virtio-console",
+    .prefix = "console",
+    .summary = "console and byte streams (stock driver virtio_console)",
+    .manual =
+        "With type=, port 0 is the console hvc0 on that char backend. Command mode adds its own\n"
+        "named ports, whether or not.",
+    .options = virtio_console_options,
+    .backend = char_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_console,
+};
+static const struct device_type type_rng = {
+    .name = "virtio-rng",
+    .prefix = "rng",
+    .summary = "entropy source (--rng; stock driver virtio-rng)",
+    .options = virtio_rng_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_rng,
+};
+static const struct device_type type_9p = {
+    .name = "virtio-9p",
+    .prefix = "share",
+    .summary = "shared host folder (--share; stock driver 9pnet_virtio)",
+    .manual =
+        "In the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. readonly is kept by\n"
+        "the host, whatever the guest does; nothing outside of the folder can be reached.",
+    .options = virtio_9p_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_9p,
+};
+
+const struct device_type *const device_types[] = {
+    &type_acpi,    &type_boot_timing, &type_debug_exit, &type_serial,  &type_rtc, &type_pvpanic,
+    &type_vmgenid, &type_blk,         &type_net,        &type_console, &type_rng, &type_9p,
+    NULL,
+};
+
+const struct device_type *device_type_find(const char *name)
+{
+    for (unsigned i = 0; device_types[i]; i++)
+        if (!strcmp(device_types[i]->name, name))
+            return device_types[i];
+    return NULL;
+}
+
+static void append(GArray *all, const struct option_spec *specs, unsigned dropped_flags)
+{
+    for (; specs && specs->key; specs++) {
+        struct option_spec spec = *specs;
+
+        spec.flags &= ~dropped_flags;
+        g_array_append_val(all, spec);
+    }
+}
+
+const struct option_spec *device_type_options(const struct device_type *type)
+{
+    static GHashTable *tables; /* type -> its composed table; main thread only */
+    GArray *all;
+
+    if (!tables)
+        tables = g_hash_table_new(NULL, NULL);
+    all = g_hash_table_lookup(tables, type);
+    if (!all) {
+        all = g_array_new(TRUE, TRUE, sizeof(struct option_spec));
+        append(all, type->options, 0);
+        append(all, type->backend, OPTION_REQUIRED); /* the type may do without */
+        append(all, common_options, 0);
+        if (type->flags & DEVICE_TYPE_PCI)
+            append(all, pci_options, 0);
+        if (type->flags & DEVICE_TYPE_VIRTIO)
+            append(all, virtio_options, 0);
+        g_hash_table_insert(tables, (gpointer)type, all);
+    }
+    return (const struct option_spec *)(void *)all->data;
+}
