@@ -41,7 +41,8 @@ struct boot_config {
     uint64_t initrd_size;
     const char *command_line;
     enum boot_protocol protocol; /* BOOT_AUTO chooses */
-    const char *cache; /* folder for unpacked kernels; NULL: $XDG_CACHE_HOME/lodge; "": none */
+    const char
+        *cache; /* folder for unpacked kernels; NULL: $XDG_CACHE_HOME/lodge/kernels; "": none */
     struct boot_machine machine;
 };
 

@@ -63,7 +63,7 @@ void cache_open(struct cache *cache, const char *path, const struct source *kern
     if (path && !*path)
         return;
     if (!path)
-        path = standard = g_build_filename(g_get_user_cache_dir(), "lodge", NULL);
+        path = standard = g_build_filename(g_get_user_cache_dir(), "lodge", "kernels", NULL);
     if (!make_key(cache, kernel) || g_mkdir_with_parents(path, 0700) < 0)
         return;
     cache->folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -3,7 +3,7 @@
  * cache - unpacked kernels, kept between runs
  *
  * Unpacking Debian's xz kernel takes about a second, reading it unpacked some hundredths. So what an
- * unpacked kernel has to load is kept in a folder, by default $XDG_CACHE_HOME/lodge: one file a
+ * unpacked kernel has to load is kept in a folder, by default $XDG_CACHE_HOME/lodge/kernels: one file a
  * kernel, an ELF without sections and a trailer behind it. The name is a digest of what identifies
  * the packed file: size, modification time, first and last bytes (version and build string;
  * checksums of the packed data).
