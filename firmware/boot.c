@@ -335,7 +335,15 @@ static bool load_bzimage(struct boot *boot, GError **error)
     log_debug("boot", "not entered by PVH: %s", local->message);
     boot->space = before;
     boot->result->unpack_ns = 0;
-    return load_linux64(boot, &image, error);
+    if (load_linux64(boot, &image, error))
+        return true;
+    /* The 64-bit entry needs more memory: let the message name the lesser need. */
+    if (g_error_matches(local, G_IO_ERROR, G_IO_ERROR_NO_SPACE) && error &&
+        g_error_matches(*error, G_IO_ERROR, G_IO_ERROR_NO_SPACE)) {
+        g_clear_error(error);
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    return false;
 }
 
 /* What is there instead of a kernel, for the message. */
@@ -423,5 +431,27 @@ bool boot_load(struct memory *memory, const struct boot_config *config, struct b
     }
     source_close(&boot->kernel);
     source_close(&boot->initrd.file);
+    return ok;
+}
+
+#define PREPARE_MEMORY (UINT64_C(1) << 30) /* only what the kernel fills is ever there */
+
+bool boot_prepare(const char *kernel, const char *cache, GError **error)
+{
+    static const uint32_t apic_ids[] = {0};
+    const struct boot_config config = {
+        .kernel = kernel,
+        .cache = cache,
+        .machine = {.vcpus = 1, .apic_ids = apic_ids},
+    };
+    struct memory_ram_options options = {0};
+    struct memory *memory = memory_create();
+    struct boot_result result;
+    bool ok = memory_add_ram(memory, PREPARE_MEMORY, LAYOUT_LOW_END, &options, error) &&
+              boot_load(memory, &config, &result, error);
+
+    if (ok)
+        boot_result_clear(&result);
+    memory_destroy(memory);
     return ok;
 }

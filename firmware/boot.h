@@ -58,6 +58,9 @@ struct boot_result {
 
 bool boot_load(struct memory *memory, const struct boot_config *config, struct boot_result *result,
                GError **error);
+/* Unpacks @kernel into the cache, if it is one to unpack and not there yet: without a machine, so
+ * that later boots of it are fast wherever this cache is seen. */
+bool boot_prepare(const char *kernel, const char *cache, GError **error);
 void boot_result_clear(struct boot_result *result);
 const char *boot_protocol_name(enum boot_protocol protocol); /* "linux64", "pvh", "pvh-unpacked" */
 

@@ -168,7 +168,7 @@ bool elf_place(const struct elf_image *image, const char *name, struct space *sp
         return fail(error, G_IO_ERROR_NO_SPACE, name,
                     "needs at least %" G_GUINT64_FORMAT
                     " MiB of memory, the guest has %" G_GUINT64_FORMAT ": give it more (-m)",
-                    (image->memory_end >> 20) + 16, space_ram_mib(space));
+                    (image->memory_end + MIB - 1) / MIB, space_ram_mib(space));
     }
     return true;
 }

@@ -145,7 +145,7 @@ static bool no_room(const struct source *source, const struct space *space, uint
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
                 "%s: needs at least %" G_GUINT64_FORMAT " MiB of memory, the guest has "
                 "%" G_GUINT64_FORMAT ": give it more (-m)",
-                source->name, (end >> 20) + 16, space_ram_mib(space));
+                source->name, (end + MIB - 1) / MIB, space_ram_mib(space));
     return false;
 }
 

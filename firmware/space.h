@@ -29,10 +29,14 @@
 #define SPACE_LOW_RAM_END       UINT64_C(0x000a0000)
 #define SPACE_HIGH_RAM          UINT64_C(0x00100000)
 
+#define MIB UINT64_C(0x100000)
+
 enum space_type { SPACE_RAM = 1, SPACE_RESERVED = 2 }; /* e820's and PVH's numbers */
 
 struct space_range {
     uint64_t base, size; /* bytes */
+#define MIB UINT64_C(0x100000)
+
     enum space_type type;
 };
 

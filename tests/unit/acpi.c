@@ -249,9 +249,9 @@ static void test_eisa_ids_and_uuids(void)
     aml_finish(&aml);
 }
 
-/* ---- iasl ---- */
+/* ---- what ACPICA, the implementation that kernels use, makes of them ---- */
 
-static char *run_iasl(const char *const *arguments, const char *folder)
+static char *run_tool(const char *const *arguments, const char *folder)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GSubprocessLauncher) launcher =
@@ -259,11 +259,11 @@ static char *run_iasl(const char *const *arguments, const char *folder)
     char *output = NULL;
 
     g_subprocess_launcher_set_cwd(launcher, folder);
-    g_autoptr(GSubprocess) iasl = g_subprocess_launcher_spawnv(launcher, arguments, &error);
+    g_autoptr(GSubprocess) tool = g_subprocess_launcher_spawnv(launcher, arguments, &error);
     g_assert_no_error(error);
-    g_subprocess_communicate_utf8(iasl, NULL, NULL, &output, NULL, &error);
+    g_subprocess_communicate_utf8(tool, NULL, NULL, &output, NULL, &error);
     g_assert_no_error(error);
-    if (!g_subprocess_get_successful(iasl))
+    if (!g_subprocess_get_successful(tool))
         g_error("%s failed: %s", arguments[0], output);
     return output;
 }
@@ -296,13 +296,13 @@ static void check_with_iasl(const GByteArray *all, const char *signature)
     g_assert_nonnull(table);
     g_assert_true(g_file_set_contents(path, (const char *)table, length, NULL));
     const char *disassemble[] = {"iasl", "-vs", "-d", aml, NULL};
-    g_autofree char *first = run_iasl(disassemble, folder);
+    g_autofree char *first = run_tool(disassemble, folder);
     g_assert_true(g_file_get_contents(text_path, &text, NULL, NULL));
     if (strstr(first, "Warning") || strstr(first, "Error") || strstr(text, "Warning") ||
         strstr(text, "Invalid"))
         g_error("iasl -d %s: %s\n%s", aml, first, text);
     const char *compile[] = {"iasl", "-vs", "-oa", "-p", "again", dsl, NULL};
-    g_autofree char *second = run_iasl(compile, folder);
+    g_autofree char *second = run_tool(compile, folder);
     if (!strstr(second, " 0 Errors, 0 Warnings, 0 Remarks"))
         g_error("iasl %s: %s\n%s", dsl, second, text);
     /* The same bytes come out: nothing was encoded in a way that iasl reads differently. */
@@ -338,6 +338,65 @@ static void test_iasl_accepts_the_tables(void)
     check_with_iasl(no_pci, "DSDT");
 }
 
+/* Loads the tables into ACPICA's interpreter, evaluates @command and gives the output. */
+static char *run_acpiexec(const GByteArray *all, const char *command)
+{
+    static const char *const signatures[] = {"FACP", "APIC", "MCFG", "DSDT"};
+    g_autofree char *folder = g_dir_make_tmp("lodge-acpi-XXXXXX", NULL);
+    const char *arguments[] = {"acpiexec", "-b", command, "FACP", "APIC", "MCFG", "DSDT", NULL};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(signatures); i++) {
+        g_autofree char *path = g_build_filename(folder, signatures[i], NULL);
+        uint32_t length;
+        const uint8_t *table = find_table(all, signatures[i], &length);
+        g_assert_true(g_file_set_contents(path, (const char *)table, length, NULL));
+    }
+    char *output = run_tool(arguments, folder);
+    remove_folder(folder);
+    if (strstr(output, "ACPI Error") || strstr(output, "ACPI Warning") ||
+        strstr(output, "ACPI BIOS") || !strstr(output, "tables successfully acquired"))
+        g_error("acpiexec: %s", output);
+    return output;
+}
+
+static void test_acpica_evaluates_the_methods(void)
+{
+    g_autofree char *acpiexec = g_find_program_in_path("acpiexec");
+    /* Command, and what its output has to hold. */
+    static const char *const cases[][2] = {
+        /* Revision 1, control bits 0x1f: SHPC (2) is taken away, and the first word says so. */
+        {"evaluate \\_SB.PCI0._OSC (5b 4d db 33 f7 1f 1c 40 96 57 74 41 c0 3d d7 66) 1 3 "
+         "(00 00 00 00 1f 00 00 00 1f 00 00 00)",
+         "10 00 00 00 1F 00 00 00 1D 00 00 00"},
+        /* What was granted is granted again without a remark. */
+        {"evaluate \\_SB.PCI0._OSC (5b 4d db 33 f7 1f 1c 40 96 57 74 41 c0 3d d7 66) 1 3 "
+         "(00 00 00 00 1f 00 00 00 1d 00 00 00)",
+         "00 00 00 00 1F 00 00 00 1D 00 00 00"},
+        {"evaluate \\_SB.PCI0._OSC (5b 4d db 33 f7 1f 1c 40 96 57 74 41 c0 3d d7 66) 2 3 "
+         "(00 00 00 00 1f 00 00 00 1d 00 00 00)",
+         "08 00 00 00 1F 00 00 00 1D 00 00 00"},
+        {"evaluate \\_SB.PCI0._OSC (00 4d db 33 f7 1f 1c 40 96 57 74 41 c0 3d d7 66) 1 3 "
+         "(00 00 00 00 1f 00 00 00 1f 00 00 00)",
+         "04 00 00 00 1F 00 00 00 1F 00 00 00"},
+        {"evaluate \\_SB.VGEN.ADDR", "[Integer] = 00000000000EF000"},
+        {"evaluate \\_S5", "[Integer] = 0000000000000005"},
+        {"evaluate \\_SB.GED._EVT 9", "No object was returned"},
+        {"resources \\_SB.PCI0", "Address Maximum : 0000004FFFFFFFFF"},
+    };
+
+    if (!acpiexec) {
+        g_test_skip("acpiexec is not installed (Debian: acpica-tools)");
+        return;
+    }
+    struct boot_machine machine = full_machine();
+    g_autoptr(GByteArray) all = acpi_build(&machine, BASE);
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *output = run_acpiexec(all, cases[i][0]);
+        if (!strstr(output, cases[i][1]))
+            g_error("%s: no \"%s\" in %s", cases[i][0], cases[i][1], output);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -348,6 +407,7 @@ int main(int argc, char **argv)
     g_test_add_func("/acpi/absent-parts-are-absent", test_absent_parts_are_absent);
     g_test_add_func("/acpi/64-processors-fit-the-area", test_64_processors_fit_the_area);
     g_test_add_func("/acpi/iasl-accepts-the-tables", test_iasl_accepts_the_tables);
+    g_test_add_func("/acpi/acpica-evaluates-the-methods", test_acpica_evaluates_the_methods);
     g_test_add_func("/aml/package-lengths-of-every-width", test_package_lengths_of_every_width);
     g_test_add_func("/aml/eisa-ids-and-uuids", test_eisa_ids_and_uuids);
     return g_test_run();

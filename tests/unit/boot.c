@@ -164,7 +164,7 @@ static void test_little_memory(struct fixture *f, gconstpointer data)
     load_image(f, image);
     boot_result_clear(&f->result);
     make_memory(f, 24 * MIB - 4096);
-    refuse_image(f, image, "needs at least");
+    refuse_image(f, image, "needs at least 24 MiB");
     refuse_image(f, image, "(-m)");
     make_memory(f, 65536);
     refuse(f, "-m 64M", "memory");

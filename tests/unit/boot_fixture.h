@@ -9,9 +9,8 @@
 #include <string.h>
 
 #include "firmware/boot.h"
+#include "firmware/space.h"
 #include "vmm/layout.h"
-
-#define MIB UINT64_C(0x100000)
 
 static const uint32_t fixture_apic_ids[] = {0};
 static const struct pci_windows fixture_windows = {

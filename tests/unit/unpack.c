@@ -320,7 +320,7 @@ static void test_no_room_for_the_segments_falls_back(struct fixture *f, gconstpo
         g_assert_cmpint(f->result.protocol, ==, BOOT_LINUX64);
         boot_result_clear(&f->result);
         f->config.protocol = BOOT_PVH_UNPACKED;
-        refuse_image(f, image, "needs at least 116 MiB");
+        refuse_image(f, image, "needs at least 101 MiB");
     }
 }
 
@@ -554,6 +554,19 @@ static void test_no_pvh_is_remembered(struct fixture *f, gconstpointer data)
     g_assert_cmpint(f->result.protocol, ==, BOOT_LINUX64);
 }
 
+static void test_prepared_kernel_is_cached(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (no_packers())
+        return;
+    g_assert_true(boot_prepare(f->kernel, f->config.cache, &error));
+    g_assert_no_error(error);
+    load_and_check(f, true);
+    g_assert_false(boot_prepare(f->folder, f->config.cache, &error));
+    g_assert_error(error, G_IO_ERROR, G_IO_ERROR_IS_DIRECTORY);
+}
+
 static void test_no_cache_folder_is_no_error(struct fixture *f, gconstpointer data)
 {
     if (no_packers())
@@ -616,6 +629,7 @@ int main(int argc, char **argv)
     ADD_CACHE("changed-kernel-is-unpacked-again", test_changed_kernel_is_unpacked_again);
     ADD_CACHE("stays-small", test_cache_stays_small);
     ADD_CACHE("no-pvh-is-remembered", test_no_pvh_is_remembered);
+    ADD_CACHE("prepared-kernel-is-cached", test_prepared_kernel_is_cached);
     ADD_CACHE("no-folder-is-no-error", test_no_cache_folder_is_no_error);
     ADD_CACHE("own-kernel", test_own_kernel);
     return g_test_run();
