@@ -121,6 +121,27 @@ static bool put_acpi(struct space *space, const struct boot_machine *machine, GE
     return true;
 }
 
+/*
+ * The real mode reset vector, with code that writes the ACPI reset register. Linux on a
+ * hardware-reduced machine takes EFI for the way to reboot, whether there is one or not, and goes on
+ * to the BIOS' entry without looking at the reset register (efi_reboot_required and
+ * native_machine_emergency_restart in arch/x86): so there has to be something at that address.
+ */
+static void put_reset_vector(struct space *space, const struct boot_machine *machine)
+{
+    uint16_t port = machine->acpi_port + LAYOUT_ACPI_RESET;
+    const uint8_t code[] = {
+        0xba,      port & 0xff,
+        port >> 8,                          /* mov dx, PORT */
+        0xb0,      LAYOUT_ACPI_RESET_VALUE, /* mov al, VALUE */
+        0xee,                               /* out dx, al */
+        0xfa,      0xf4,
+        0xeb,      0xfd, /* cli; 1: hlt; jmp 1b */
+    };
+
+    space_write(space, SPACE_RESET_VECTOR, code, sizeof(code));
+}
+
 /* ---- initrd ---- */
 
 struct initrd {
@@ -417,6 +438,7 @@ bool boot_load(struct memory *memory, const struct boot_config *config, struct b
          open_initrd(&boot->initrd, config, error) && load_kernel(boot, error) &&
          put_acpi(&boot->space, &config->machine, error);
     if (ok) {
+        put_reset_vector(&boot->space, &config->machine);
         put_gdt(&boot->space, entry);
         if (entry->mode == VM_ENTRY_LONG_MODE)
             put_page_tables(&boot->space, entry);

@@ -43,6 +43,19 @@ static void test_linux64_boot_params(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(params.sentinel, ==, 0);
 }
 
+static void test_reset_vector(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GByteArray) image = image_bzimage("no payload", 10);
+
+    load_image(f, image);
+    /* mov dx, port; mov al, value; out dx, al */
+    g_assert_cmphex(read_le(f, 0xffff0, 1), ==, 0xba);
+    g_assert_cmphex(read_le(f, 0xffff1, 2), ==, LAYOUT_PORT_ACPI + LAYOUT_ACPI_RESET);
+    g_assert_cmphex(read_le(f, 0xffff3, 1), ==, 0xb0);
+    g_assert_cmphex(read_le(f, 0xffff4, 1), ==, LAYOUT_ACPI_RESET_VALUE);
+    g_assert_cmphex(read_le(f, 0xffff5, 1), ==, 0xee);
+}
+
 static void test_linux64_paging_and_gdt(struct fixture *f, gconstpointer data)
 {
     g_autoptr(GByteArray) image = image_bzimage("no payload", 10);
@@ -436,6 +449,7 @@ int main(int argc, char **argv)
     ADD("linux64/kernel-in-place", test_linux64_kernel_in_place);
     ADD("linux64/boot-params", test_linux64_boot_params);
     ADD("linux64/paging-and-gdt", test_linux64_paging_and_gdt);
+    ADD("linux64/reset-vector", test_reset_vector);
     ADD("linux64/memory-map", test_memory_map);
     ADD("linux64/initrd-from-file-and-memory", test_initrd_from_file_and_memory);
     ADD("linux64/initrd-above-4g-only-if-allowed", test_initrd_above_4g_only_if_allowed);
