@@ -11,6 +11,8 @@
 
 #define BIT(n) (UINT64_C(1) << (n))
 
+#define CONFIG_WRITES 64u
+
 #define VCPU_WAIT_NS  (20 * G_GINT64_CONSTANT(1000000))
 #define RESET_WAIT_NS (5 * G_GINT64_CONSTANT(1000000000))
 
@@ -29,10 +31,14 @@ struct virtio_device_private {
     bool want_reset;  /* lock */
     bool want_stop;   /* lock: NEEDS_RESET was set */
     bool want_queues; /* lock: a queue was enabled or is to be reset */
-    bool want_config; /* lock: the driver wrote config bytes [written_from, written_to) */
-    unsigned written_from, written_to;
-    bool config_changed; /* lock: since the driver last read config space */
-    bool quiet;          /* between quiesce and resume; loop */
+    bool want_config; /* lock: there are config writes */
+    unsigned write_count;
+    struct {
+        uint16_t offset, size;
+        uint64_t value;
+    } writes[CONFIG_WRITES]; /* lock: config writes in order, not yet carried out */
+    bool config_changed;     /* lock: since the driver last read config space */
+    bool quiet;              /* between quiesce and resume; loop */
     unsigned queue_count;
     int work_fd;
     struct loop_fd *work;

@@ -440,32 +440,29 @@ void virtio_device_config_write(struct virtio_device *vdev, unsigned offset, uns
                                 uint64_t value)
 {
     struct virtio_device_private *p = vdev->p;
-    uint8_t bytes[sizeof(value)];
     uint8_t any = 0;
 
     if (size > sizeof(value) || !size || offset > vdev->class->config_size ||
         size > vdev->class->config_size - offset)
         return;
-    memcpy(bytes, &value, size);
-    pthread_mutex_lock(&vdev->lock);
-    for (unsigned i = 0; i < size; i++) {
-        uint8_t mask = vdev->config_writable[offset + i];
-
-        any |= mask;
-        vdev->config[offset + i] = (vdev->config[offset + i] & ~mask) | (bytes[i] & mask);
-    }
-    if (any) {
-        p->written_from = p->want_config ? MIN(p->written_from, offset) : offset;
-        p->written_to = p->want_config ? MAX(p->written_to, offset + size) : offset + size;
-        p->want_config = true;
-    }
-    pthread_mutex_unlock(&vdev->lock);
+    for (unsigned i = 0; i < size; i++)
+        any |= vdev->config_writable[offset + i];
     if (!any)
         return;
+    pthread_mutex_lock(&vdev->lock);
+    if (p->write_count < CONFIG_WRITES) {
+        p->writes[p->write_count].offset = offset;
+        p->writes[p->write_count].size = size;
+        p->writes[p->write_count++].value = value;
+        p->want_config = true;
+    } else {
+        guest_error(vdev, "config write at %u dropped: too many at once", offset);
+    }
+    pthread_mutex_unlock(&vdev->lock);
     wake_loop(vdev);
     if (loop_is_current(vdev->loop))
         return;
-    /* So that every value of a register that is written in a row reaches the class. */
+    /* So that the driver reads what it wrote. */
     pthread_mutex_lock(&vdev->lock);
     virtio_core_wait_while(vdev, &p->want_config, VCPU_WAIT_NS);
     pthread_mutex_unlock(&vdev->lock);

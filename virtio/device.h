@@ -47,7 +47,7 @@ struct virtio_class {
     /* One queue is being reset (VIRTIO_F_RING_RESET): like stop for that queue, then call
      * virtio_device_queue_stopped(). NULL: nothing in flight on it. */
     void (*queue_stop)(struct virtio_device *vdev, unsigned index);
-    /* The driver wrote config bytes (already in vdev->config). */
+    /* The driver wrote config bytes (now in vdev->config); once for each write. */
     void (*config_written)(struct virtio_device *vdev, unsigned offset, unsigned size);
     /* Lifecycle: begin to drain / has drained (queue pops are already off). NULL: nothing in flight. */
     void (*quiesce)(struct virtio_device *vdev);

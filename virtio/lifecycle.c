@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <string.h>
 #include <time.h>
 
 #include "virtio/core.h"
@@ -206,25 +207,28 @@ static void work_queues(struct virtio_device *vdev)
     }
 }
 
+/* Config writes become visible here, one by one, so that the class sees every value there was. */
 static void work_config(struct virtio_device *vdev)
 {
     struct virtio_device_private *p = vdev->p;
-    unsigned from, to;
-    bool wanted;
 
     pthread_mutex_lock(&vdev->lock);
-    wanted = p->want_config;
-    from = p->written_from;
-    to = p->written_to;
-    pthread_mutex_unlock(&vdev->lock);
-    if (!wanted)
-        return;
-    if (vdev->class->config_written)
-        vdev->class->config_written(vdev, from, to - from);
-    pthread_mutex_lock(&vdev->lock);
-    /* Unless another write came meanwhile, which has woken the loop again. */
-    if (from == p->written_from && to == p->written_to)
-        p->want_config = false;
+    while (p->write_count) {
+        unsigned offset = p->writes[0].offset, size = p->writes[0].size;
+
+        for (unsigned i = 0; i < size; i++) {
+            uint8_t mask = vdev->config_writable[offset + i];
+            uint8_t byte = p->writes[0].value >> (8 * i);
+            vdev->config[offset + i] = (vdev->config[offset + i] & ~mask) | (byte & mask);
+        }
+        p->write_count--;
+        memmove(p->writes, p->writes + 1, p->write_count * sizeof(p->writes[0]));
+        pthread_mutex_unlock(&vdev->lock);
+        if (vdev->class->config_written)
+            vdev->class->config_written(vdev, offset, size);
+        pthread_mutex_lock(&vdev->lock);
+    }
+    p->want_config = false;
     pthread_cond_broadcast(&p->done);
     pthread_mutex_unlock(&vdev->lock);
 }
@@ -266,6 +270,7 @@ static void quiesce_on_loop(void *opaque)
     struct virtio_device *vdev = opaque;
     struct virtio_device_private *p = vdev->p;
 
+    work_config(vdev);
     p->quiet = true;
     for (unsigned i = 0; i < p->queue_count; i++)
         set_paused(vdev, i, true);
