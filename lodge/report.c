@@ -14,7 +14,7 @@
 #include "lodge/exitcode.h"
 #include "vmm/log.h"
 
-#define TAIL_LINES 25
+#define TAIL_LINES 60 /* a panic with its registers and its trace */
 
 static const struct {
     enum shutdown_reason reason;
@@ -68,11 +68,12 @@ void report_explain(struct machine *machine, bool console_was_hidden)
 {
     const char *text = explanation(machine);
     g_autofree char *panic = console_tail_panic_line(machine->console);
+    const char *why;
 
     if (!text)
         return;
-    fprintf(stderr, "lodge: %s%s%s\n", text, machine->detail || panic ? ": " : "",
-            machine->detail ? machine->detail : (panic ? panic : ""));
+    why = panic ? panic : machine->detail;
+    fprintf(stderr, "lodge: %s%s%s\n", text, why ? ": " : "", why ? why : "");
     if (machine->reason == SHUTDOWN_TIMEOUT || machine->reason == SHUTDOWN_TRIPLE_FAULT ||
         machine->reason == SHUTDOWN_INTERNAL_ERROR) {
         for (unsigned i = 0; i < vm_vcpus(machine->vm); i++) {
