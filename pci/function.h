@@ -95,6 +95,7 @@ struct pci_msix {
     unsigned capability; /* offset in config space */
     uint8_t *table;      /* 16 bytes a vector, as the guest wrote it */
     struct irq_msi *msi; /* one a vector */
+    bool was_enabled;    /* at the last look: what is pending goes when it is turned off */
 };
 
 struct pci_function {

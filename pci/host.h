@@ -9,6 +9,9 @@
  * Since no firmware runs in the guest, pci_host_assign gives every BAR an address in the windows
  * before boot; a guest may move them.
  *
+ * The bridge is a device like others ("pci-host": pci_host_function(host, 0, 0)->device): whoever
+ * makes the machine adds it to the machine's devices, so that it is reset and saved with them.
+ *
  * Threads: set-up on the main thread; accesses on vCPU threads.
  */
 #ifndef PCI_HOST_H

@@ -131,14 +131,18 @@ static void update_vector(struct pci_function *function, unsigned vector)
 
 void pci_msix_update(struct pci_function *function)
 {
+    struct pci_msix *msix = &function->msix;
     bool enabled = pci_function_msix_enabled(function);
 
-    for (unsigned i = 0; i < function->msix.vectors; i++) {
+    if (!enabled && !msix->was_enabled)
+        return; /* a guest that sizes BARs comes by here often */
+    for (unsigned i = 0; i < msix->vectors; i++) {
         update_vector(function, i);
         /* Off means that INTx tells of what happens; nothing may turn up later. */
         if (!enabled)
-            irq_msi_clear_pending(&function->msix.msi[i]);
+            irq_msi_clear_pending(&msix->msi[i]);
     }
+    msix->was_enabled = enabled;
 }
 
 void pci_msix_reset(struct pci_function *function)

@@ -347,9 +347,12 @@ int p9_do_rename(struct p9_call *call)
         pthread_rwlock_wrlock(&server->names);
         ret = check_place(server, use.node);
         if (ret == 0) {
-            g_autofree char *old_name = g_strdup(use.node->name); /* the rename changes it */
+            /* The rename changes the one, and may drop the other. */
+            g_autofree char *old_name = g_strdup(use.node->name);
+            struct p9_node *old_dir = p9_node_ref(server, use.node->parent);
 
-            ret = rename_node(server, use.node->parent, old_name, dir.node, name);
+            ret = rename_node(server, old_dir, old_name, dir.node, name);
+            p9_node_unref(server, old_dir);
         }
         pthread_rwlock_unlock(&server->names);
         p9_use_put(server, &dir);
