@@ -184,27 +184,34 @@ void virtio_device_queue_stopped(struct virtio_device *vdev, unsigned index)
         finish_queue_reset(vdev, index);
 }
 
-/* Queues that the driver resets or enables while the device is on. */
+/* A queue that the driver resets or enables while the device is on. */
+static void work_queue(struct virtio_device *vdev, unsigned index)
+{
+    struct queue_state *queue = &vdev->p->queues[index];
+    struct virtq *vq = &vdev->queues[index];
+    bool resetting, enabled;
+
+    pthread_mutex_lock(&vdev->lock);
+    resetting = queue->resetting;
+    enabled = vq->enabled;
+    pthread_mutex_unlock(&vdev->lock);
+    if (resetting && !queue->stopping) {
+        queue->stopping = true;
+        set_paused(vdev, index, true);
+        if (vq->p && vdev->class->queue_stop)
+            vdev->class->queue_stop(vdev, index);
+        else
+            finish_queue_reset(vdev, index);
+    } else if (enabled && !vq->p && !resetting) {
+        if (use_queue(vdev, index) && queue_runs(vdev, index))
+            vdev->class->queue_ready(vdev, index);
+    }
+}
+
 static void work_queues(struct virtio_device *vdev)
 {
-    struct virtio_device_private *p = vdev->p;
-
-    for (unsigned i = 0; i < p->queue_count && p->phase == PHASE_ON; i++) {
-        struct queue_state *queue = &p->queues[i];
-        struct virtq *vq = &vdev->queues[i];
-
-        if (queue->resetting && !queue->stopping) {
-            queue->stopping = true;
-            set_paused(vdev, i, true);
-            if (vq->p && vdev->class->queue_stop)
-                vdev->class->queue_stop(vdev, i);
-            else
-                finish_queue_reset(vdev, i);
-        } else if (vq->enabled && !vq->p && !queue->resetting) {
-            if (use_queue(vdev, i) && queue_runs(vdev, i))
-                vdev->class->queue_ready(vdev, i);
-        }
-    }
+    for (unsigned i = 0; i < vdev->p->queue_count && vdev->p->phase == PHASE_ON; i++)
+        work_queue(vdev, i);
 }
 
 /* Config writes become visible here, one by one, so that the class sees every value there was. */

@@ -159,15 +159,17 @@ static void fill_queue(struct virtio_pci *vpci, uint8_t *bytes)
 
     if (!vq)
         return;
-    put(bytes, VIRTIO_PCI_COMMON_Q_SIZE, 2, vq->size);
     put(bytes, VIRTIO_PCI_COMMON_Q_MSIX, 2, __atomic_load_n(&vq->vector, __ATOMIC_RELAXED));
     put(bytes, VIRTIO_PCI_COMMON_Q_ENABLE, 2, virtio_device_queue_enabled(vdev, vq->index));
     put(bytes, VIRTIO_PCI_COMMON_Q_NOFF, 2, vq->index);
+    put(bytes, VIRTIO_PCI_COMMON_Q_NDATA, 2, vq->index);
+    put(bytes, VIRTIO_PCI_COMMON_Q_RESET, 2, virtio_device_queue_resetting(vdev, vq->index));
+    pthread_mutex_lock(&vdev->lock); /* the loop may be resetting it */
+    put(bytes, VIRTIO_PCI_COMMON_Q_SIZE, 2, vq->size);
     put(bytes, VIRTIO_PCI_COMMON_Q_DESCLO, 8, vq->descriptors);
     put(bytes, VIRTIO_PCI_COMMON_Q_AVAILLO, 8, vq->driver_area);
     put(bytes, VIRTIO_PCI_COMMON_Q_USEDLO, 8, vq->device_area);
-    put(bytes, VIRTIO_PCI_COMMON_Q_NDATA, 2, vq->index);
-    put(bytes, VIRTIO_PCI_COMMON_Q_RESET, 2, virtio_device_queue_resetting(vdev, vq->index));
+    pthread_mutex_unlock(&vdev->lock);
 }
 
 /* Reads are rare, so each makes the whole structure and takes its bytes: any width works. */
