@@ -178,7 +178,8 @@ static int create_file(struct p9_call *call, struct p9_use *use, const struct cr
         ret = -EISDIR;
     }
     if (ret == 0) {
-        ret = p9_node_child(server, use->node, what->name, &stat, false, node);
+        ret = p9_node_child(server, use->node, what->name, &stat,
+                            use->node->unstable ? SHARE_FS_UNSTABLE : 0, node);
     }
     if (ret == 0) {
         ret = write_opened(call, &stat);

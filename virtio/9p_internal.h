@@ -31,6 +31,7 @@ struct p9_node {
     struct p9_node *hash_next;
     char *name;        /* constant while names is held */
     uint64_t dev, ino; /* what was there when it was walked to; constant */
+    uint64_t mount;    /* the mount it lies in, or 0 if the host does not tell; constant */
     uint32_t refs;
     uint32_t mode; /* file type bits; constant */
     int fd;        /* O_PATH, or -1 */
@@ -39,6 +40,7 @@ struct p9_node {
     bool hashed;   /* is what its parent's name stands for */
     bool recent;   /* used since the clock hand went by */
     bool barred;   /* on one of the kernel's file systems: has no contents (constant) */
+    bool unstable; /* inode numbers of its file system may change (constant) */
 };
 
 #define P9_NO_FILE (-0x7fffffff)
@@ -150,15 +152,18 @@ void p9_node_unref(struct p9_server *server, struct p9_node *node); /* NULL is a
 /* Looks @name up in @dir: its node (referenced) and attributes. ".." and "." are not for this. */
 int p9_node_walk(struct p9_server *server, struct p9_node *dir, const char *name,
                  struct statx *stat, struct p9_node **child);
-/* The node of @name, which is known to be what @stat says. -ENFILE: too many. */
+/* The node of @name, which is known to be what @stat says, on a @file_system of that kind (enum
+ * share_fs). -ENFILE: too many. */
 int p9_node_child(struct p9_server *server, struct p9_node *dir, const char *name,
-                  const struct statx *stat, bool barred, struct p9_node **child);
+                  const struct statx *stat, unsigned file_system, struct p9_node **child);
 /* The descriptor of directory @dir to change or look into, pinned until p9_handle_close. */
 int p9_node_enter(struct p9_server *server, struct p9_node *dir, struct p9_handle *handle);
 /* A descriptor of @node itself. */
 int p9_node_handle(struct p9_server *server, struct p9_node *node, struct p9_handle *handle);
 void p9_handle_close(struct p9_server *server, struct p9_handle *handle);
 int p9_node_stat(struct p9_server *server, struct p9_node *node, struct statx *stat);
+/* Is @stat still what was walked to? */
+bool p9_node_is(const struct p9_node *node, const struct statx *stat);
 /* If the guest has fids to @name in @dir: its node, referenced, with a descriptor that stays when the
  * name goes away. Give back by p9_node_release. */
 struct p9_node *p9_node_keep(struct p9_server *server, struct p9_node *dir, const char *name);

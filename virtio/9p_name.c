@@ -316,7 +316,7 @@ static int check_place(struct p9_server *server, struct p9_node *node)
         ret = share_stat(server->share, parent.fd, node->name, &stat);
         p9_handle_close(server, &parent);
     }
-    if (ret == 0 && (stat.stx_ino != node->ino || share_dev(&stat) != node->dev)) {
+    if (ret == 0 && !p9_node_is(node, &stat)) {
         ret = -ENOENT;
     }
     return ret;

@@ -6,7 +6,7 @@
  * two ways: by name in its parent's descriptor (one system call, no descriptor of its own), or by a
  * descriptor, if it is a directory that is looked into or if it must outlive its name. Either way the
  * inode must be the one that was walked to; if another is there by now, the file that the guest knows
- * is gone: -ENOENT.
+ * is gone: -ENOENT. (Where inode numbers are not stable, a file of the same type will do.)
  *
  * Descriptors of directories are a cache (clock replacement); one that was dropped is opened again
  * through its parents, one name at a time.
@@ -164,16 +164,24 @@ static void close_fd(int fd)
 
 /* ---- life of a node ---- */
 
-static struct p9_node *node_new(struct p9_node *parent, const char *name, uint64_t dev,
-                                uint64_t ino, uint32_t mode)
+static uint64_t mount_of(const struct statx *stat)
+{
+    return stat->stx_mask & STATX_MNT_ID ? stat->stx_mnt_id : 0;
+}
+
+static struct p9_node *node_new(struct p9_node *parent, const char *name, const struct statx *stat,
+                                unsigned file_system)
 {
     struct p9_node *node = g_new0(struct p9_node, 1);
 
     node->parent = parent;
     node->name = g_strdup(name);
-    node->dev = dev;
-    node->ino = ino;
-    node->mode = mode & S_IFMT;
+    node->dev = share_dev(stat);
+    node->ino = stat->stx_ino;
+    node->mount = mount_of(stat);
+    node->mode = stat->stx_mode & S_IFMT;
+    node->barred = file_system & SHARE_FS_KERNEL;
+    node->unstable = file_system & SHARE_FS_UNSTABLE;
     node->fd = -1;
     node->refs = 1;
     return node;
@@ -218,7 +226,7 @@ void p9_node_unref(struct p9_server *server, struct p9_node *node)
 int p9_nodes_init(struct p9_server *server)
 {
     struct statx stat;
-    int ret = share_stat(server->share, share_root(server->share), NULL, &stat);
+    int root = share_root(server->share), ret = share_stat(server->share, root, NULL, &stat);
 
     if (ret < 0) {
         return ret;
@@ -227,8 +235,8 @@ int p9_nodes_init(struct p9_server *server)
     server->node_buckets = g_new0(struct p9_node *, server->node_bucket_count);
     server->cached = g_new0(struct p9_node *, server->max_cached);
     server->prefixes = g_array_new(FALSE, FALSE, sizeof(struct p9_prefix));
-    server->root = node_new(NULL, "", share_dev(&stat), stat.stx_ino, stat.stx_mode);
-    server->root->fd = share_root(server->share);
+    server->root = node_new(NULL, "", &stat, share_file_system(server->share, root));
+    server->root->fd = root;
     server->node_count = 1;
     return 0;
 }
@@ -278,10 +286,10 @@ void p9_handle_close(struct p9_server *server, struct p9_handle *handle)
     handle->fd = -1;
 }
 
-static bool is_same(const struct p9_node *node, const struct statx *stat)
+bool p9_node_is(const struct p9_node *node, const struct statx *stat)
 {
-    return node->ino == stat->stx_ino && node->dev == share_dev(stat) &&
-           node->mode == (stat->stx_mode & S_IFMT);
+    return node->mode == (stat->stx_mode & S_IFMT) &&
+           (node->unstable || (node->ino == stat->stx_ino && node->dev == share_dev(stat)));
 }
 
 /* Opens @node by its name in @dir, the descriptor of its parent. */
@@ -305,7 +313,7 @@ static int open_by_name(struct p9_server *server, const struct p9_node *node, in
         return fd;
     }
     ret = share_stat(server->share, fd, NULL, &stat);
-    if (ret == 0 && !is_same(node, &stat)) {
+    if (ret == 0 && !p9_node_is(node, &stat)) {
         ret = -ENOENT;
     }
     if (ret < 0) {
@@ -446,7 +454,7 @@ int p9_node_stat(struct p9_server *server, struct p9_node *node, struct statx *s
             return ret;
         }
         ret = share_stat(server->share, handle.fd, node->name, stat);
-        if (ret == 0 && !is_same(node, stat)) {
+        if (ret == 0 && !p9_node_is(node, stat)) {
             ret = -ENOENT;
         }
     }
@@ -456,25 +464,36 @@ int p9_node_stat(struct p9_server *server, struct p9_node *node, struct statx *s
 
 /* ---- walking ---- */
 
-/* Is @name in @dir, which lies on another file system than its parent, one of the kernel's? */
-static bool is_kernel_fs(struct p9_server *server, int dir, const char *name)
+/* The kind of file system that @name in @dir is on: its directory's, unless it is a mount point. */
+static unsigned file_system_of(struct p9_server *server, const struct p9_node *dir, int dir_fd,
+                               const char *name, const struct statx *stat)
 {
-    int fd = share_lookup(server->share, dir, name);
-    bool barred = fd < 0 || share_is_kernel_fs(server->share, fd);
+    bool crossing =
+        dir->mount && mount_of(stat) ? dir->mount != mount_of(stat) : dir->dev != share_dev(stat);
+    unsigned file_system;
+    int fd;
 
-    close_fd(fd);
-    return barred;
+    if (!crossing) {
+        return dir->unstable ? SHARE_FS_UNSTABLE : 0; /* nothing lies in a barred one */
+    }
+    fd = share_lookup(server->share, dir_fd, name);
+    if (fd < 0) {
+        return SHARE_FS_KERNEL;
+    }
+    file_system = share_file_system(server->share, fd);
+    close(fd);
+    return file_system;
 }
 
 int p9_node_child(struct p9_server *server, struct p9_node *dir, const char *name,
-                  const struct statx *stat, bool barred, struct p9_node **child)
+                  const struct statx *stat, unsigned file_system, struct p9_node **child)
 {
     struct p9_node *node;
     int ret = 0;
 
     pthread_mutex_lock(&server->lock);
     node = find_node(server, dir, name);
-    if (node && is_same(node, stat)) {
+    if (node && p9_node_is(node, stat)) {
         node->refs++;
     } else if (server->node_count >= server->max_nodes) {
         ret = -ENFILE;
@@ -484,8 +503,7 @@ int p9_node_child(struct p9_server *server, struct p9_node *dir, const char *nam
         }
         dir->refs++;
         server->node_count++;
-        node = node_new(dir, name, share_dev(stat), stat->stx_ino, stat->stx_mode);
-        node->barred = barred;
+        node = node_new(dir, name, stat, file_system);
         hash_node(server, node);
     }
     pthread_mutex_unlock(&server->lock);
@@ -497,18 +515,18 @@ int p9_node_walk(struct p9_server *server, struct p9_node *dir, const char *name
                  struct statx *stat, struct p9_node **child)
 {
     struct p9_handle handle;
-    bool barred = false;
+    unsigned file_system = 0;
     int ret = p9_node_enter(server, dir, &handle);
 
     if (ret < 0) {
         return ret == -EACCES && dir->barred ? -ENOENT : ret;
     }
     ret = share_stat(server->share, handle.fd, name, stat);
-    if (ret == 0 && share_dev(stat) != dir->dev) {
-        barred = is_kernel_fs(server, handle.fd, name);
+    if (ret == 0) {
+        file_system = file_system_of(server, dir, handle.fd, name, stat);
     }
     p9_handle_close(server, &handle);
-    return ret < 0 ? ret : p9_node_child(server, dir, name, stat, barred, child);
+    return ret < 0 ? ret : p9_node_child(server, dir, name, stat, file_system, child);
 }
 
 /* ---- changes of names ---- */

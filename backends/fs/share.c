@@ -59,7 +59,8 @@ int share_stat(const struct share *share, int dir, const char *name, struct stat
     } else {
         flags |= AT_EMPTY_PATH;
     }
-    if (statx(dir, name ? name : "", flags, STATX_BASIC_STATS | STATX_BTIME, stat) < 0) {
+    if (statx(dir, name ? name : "", flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, stat) <
+        0) {
         return -errno;
     }
     return 0;
@@ -79,43 +80,48 @@ int share_lookup(const struct share *share, int dir, const char *name)
     return ret < 0 ? -errno : ret;
 }
 
-bool share_is_kernel_fs(const struct share *share, int fd)
-{
-    static const uint32_t magics[] = {
-        PROC_SUPER_MAGIC,
-        SYSFS_MAGIC,
-        DEBUGFS_MAGIC,
-        TRACEFS_MAGIC,
-        SECURITYFS_MAGIC,
-        CGROUP_SUPER_MAGIC,
-        CGROUP2_SUPER_MAGIC,
-        DEVPTS_SUPER_MAGIC,
-        BPF_FS_MAGIC,
-        EFIVARFS_MAGIC,
-        0x62656570 /* configfs */,
-        PSTOREFS_MAGIC,
-        BINFMTFS_MAGIC,
-        SELINUX_MAGIC,
-        SMACK_MAGIC,
-        NSFS_MAGIC,
-        0x65735543 /* fusectl */,
-        0x19800202 /* mqueue */,
-    };
-    struct statfs statfs;
-    struct statx stat;
+/* They number inodes as they meet them, or as a peer does. */
+static const uint32_t unstable_magics[] = {
+    OVERLAYFS_SUPER_MAGIC, MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC, V9FS_MAGIC, FUSE_SUPER_MAGIC,
+    CIFS_SUPER_MAGIC,      SMB2_SUPER_MAGIC,  SMB_SUPER_MAGIC,   0x786f4256, /* vboxsf */
+};
 
-    if (share_stat(share, fd, NULL, &stat) < 0 || fstatfs(fd, &statfs) < 0) {
-        return true;
-    }
-    if (share_dev(&stat) == share->root_dev) {
-        return false;
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(magics); i++) {
-        if ((uint32_t)statfs.f_type == magics[i]) {
+static const uint32_t kernel_magics[] = {
+    PROC_SUPER_MAGIC, SYSFS_MAGIC,        DEBUGFS_MAGIC,       TRACEFS_MAGIC,
+    SECURITYFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC,
+    BPF_FS_MAGIC,     EFIVARFS_MAGIC,     PSTOREFS_MAGIC,      BINFMTFS_MAGIC,
+    SELINUX_MAGIC,    SMACK_MAGIC,        NSFS_MAGIC,          0x62656570, /* configfs */
+    0x65735543,                                                            /* fusectl */
+    0x19800202,                                                            /* mqueue */
+};
+
+static bool is_one_of(uint32_t magic, const uint32_t *magics, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (magic == magics[i]) {
             return true;
         }
     }
     return false;
+}
+
+unsigned share_file_system(const struct share *share, int fd)
+{
+    unsigned flags = 0;
+    struct statfs statfs;
+    struct statx stat;
+
+    if (share_stat(share, fd, NULL, &stat) < 0 || fstatfs(fd, &statfs) < 0) {
+        return SHARE_FS_KERNEL;
+    }
+    if (share_dev(&stat) != share->root_dev &&
+        is_one_of(statfs.f_type, kernel_magics, G_N_ELEMENTS(kernel_magics))) {
+        flags |= SHARE_FS_KERNEL;
+    }
+    if (is_one_of(statfs.f_type, unstable_magics, G_N_ELEMENTS(unstable_magics))) {
+        flags |= SHARE_FS_UNSTABLE;
+    }
+    return flags;
 }
 
 ssize_t share_readlink(const struct share *share, int fd, char *buffer, size_t size)
@@ -154,7 +160,7 @@ int share_open_file(const struct share *share, int fd, int flags)
     default:
         return -ENXIO;
     }
-    if (share_dev(&stat) != share->root_dev && share_is_kernel_fs(share, fd)) {
+    if (share_dev(&stat) != share->root_dev && share_file_system(share, fd) & SHARE_FS_KERNEL) {
         return -EACCES;
     }
     share_proc_name(name, fd);

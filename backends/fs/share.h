@@ -79,8 +79,12 @@ static inline uint64_t share_dev(const struct statx *stat)
 int share_stat(const struct share *share, int dir, const char *name, struct statx *stat);
 /* An O_PATH descriptor of @name in @dir: of the link itself if it is one. */
 int share_lookup(const struct share *share, int dir, const char *name);
-/* Is @fd on a kernel file system (proc, sysfs...) that is not the share's own? */
-bool share_is_kernel_fs(const struct share *share, int fd);
+/* What matters of the file system that @fd is on: its kind, by flags. */
+enum share_fs {
+    SHARE_FS_KERNEL = 1 << 0,   /* proc, sysfs...; never set for the share's own */
+    SHARE_FS_UNSTABLE = 1 << 1, /* a file's inode number may change when nobody uses it */
+};
+unsigned share_file_system(const struct share *share, int fd);
 ssize_t share_readlink(const struct share *share, int fd, char *buffer, size_t size);
 int share_statfs(const struct share *share, int fd, struct statfs *statfs);
 
