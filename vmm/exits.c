@@ -15,7 +15,8 @@
 #include "vmm/trace.h"
 #include "vmm/vm_private.h"
 
-TRACE_EVENT(kvm_exit, "vcpu=%u reason=%u", (unsigned vcpu, unsigned reason), vcpu, reason)
+TRACE_EVENT(kvm_exit, "vcpu=%u reason=%s (%u)", (unsigned vcpu, const char *name, unsigned reason),
+            vcpu, name, reason)
 TRACE_EVENT(kvm_port, "vcpu=%u %s port=%#x size=%u count=%u value=%#x",
             (unsigned vcpu, int is_write, unsigned port, unsigned size, unsigned count,
              unsigned value),
@@ -115,6 +116,27 @@ static void handle_mmio(struct vcpu *vcpu)
 }
 
 /* ---- ends ---- */
+
+static const char *exit_name(uint32_t reason)
+{
+    static const char *const names[] = {
+        [KVM_EXIT_UNKNOWN] = "unknown",
+        [KVM_EXIT_EXCEPTION] = "exception",
+        [KVM_EXIT_IO] = "port",
+        [KVM_EXIT_DEBUG] = "debug",
+        [KVM_EXIT_HLT] = "halt",
+        [KVM_EXIT_MMIO] = "mmio",
+        [KVM_EXIT_IRQ_WINDOW_OPEN] = "irq-window",
+        [KVM_EXIT_SHUTDOWN] = "triple-fault",
+        [KVM_EXIT_FAIL_ENTRY] = "fail-entry",
+        [KVM_EXIT_INTR] = "signal",
+        [KVM_EXIT_INTERNAL_ERROR] = "internal-error",
+        [KVM_EXIT_SYSTEM_EVENT] = "system-event",
+        [KVM_EXIT_MEMORY_FAULT] = "memory-fault",
+    };
+
+    return reason < G_N_ELEMENTS(names) && names[reason] ? names[reason] : "other";
+}
 
 static void end_machine(struct vcpu *vcpu, enum shutdown_reason reason, const char *detail)
 {
@@ -287,7 +309,7 @@ bool vcpu_handle_exit(struct vcpu *vcpu)
     const uint32_t reason = vcpu->run->exit_reason;
 
     count_one(&vcpu->stats.exits);
-    trace_kvm_exit(vcpu->index, reason);
+    trace_kvm_exit(vcpu->index, exit_name(reason), reason);
     switch (reason) {
     case KVM_EXIT_IO:
         handle_port(vcpu);
