@@ -256,11 +256,20 @@ fail:
     return false;
 }
 
+/* Private memory is the default only where shared memory would cost the guest its huge pages. */
+static bool private_memory(const struct config *config)
+{
+    const char *shared = options_string(config->run, "shared-memory");
+
+    return !strcmp(shared, "off") || (!strcmp(shared, "auto") && !memory_shared_thp());
+}
+
 static bool create_memory(struct machine *machine, GError **error)
 {
     struct memory_ram_options options = {
         .hugepages = options_bool(machine->config->run, "hugepages"),
         .prefault = options_bool(machine->config->run, "prefault"),
+        .private = private_memory(machine->config),
         .fd = -1,
     };
     uint64_t bytes;

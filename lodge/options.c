@@ -12,6 +12,8 @@
 static const char *const boot_choices[] = {"auto", "linux64", "pvh", "pvh-unpacked", NULL};
 static const char *const console_choices[] = {"serial", "virtio", "off", NULL};
 
+static const char *const shared_choices[] = {"auto", "on", "off", NULL};
+
 const struct option_spec run_options[] = {
     {"kernel", OPTION_PATH, .help = "bzImage or vmlinux to boot (default: the host's own)"},
     {"initrd", OPTION_PATH, .help = "initial RAM disk"},
@@ -23,6 +25,8 @@ const struct option_spec run_options[] = {
      .help = "boot protocol: how the kernel is entered"},
     {"console", OPTION_ENUM, .value = "serial", .choices = console_choices,
      .help = "what the terminal is connected to"},
+    {"shared-memory", OPTION_ENUM, .value = "auto", .choices = shared_choices,
+     .help = "guest RAM that other processes can map; auto: where it costs no huge pages"},
     {"hugepages", OPTION_BOOL, .value = "off", .help = "back guest RAM by the host's huge pages"},
     {"prefault", OPTION_BOOL, .value = "off", .help = "touch all guest RAM at start"},
     {"defaults", OPTION_BOOL, .value = "on",
@@ -66,6 +70,7 @@ const struct cli_option cli_options[] = {
     {0, "rng", NULL, "virtio-rng", "[KEY=VALUE...]", "an entropy source"},
     {0, "device", NULL, NULL, "TYPE[,KEY=VALUE...]", "any device; `lodge devices` lists them"},
     {0, "console", "console", NULL, "KIND", NULL},
+    {0, "shared-memory", "shared-memory", NULL, "WHEN", NULL},
     {0, "hugepages", "hugepages", NULL, NULL, NULL},
     {0, "prefault", "prefault", NULL, NULL, NULL},
     {0, "defaults", "defaults", NULL, "on|off", NULL},

@@ -140,24 +140,35 @@ static JsonObject *devices_to_json(struct machine *machine)
     return object;
 }
 
-/* Resident memory beyond the guest's RAM, from the process's own map; bytes. */
-static int64_t memory_overhead(void)
+static bool memory_is_ram(struct memory *memory, const uint8_t *host)
+{
+    unsigned count;
+    const struct memory_region *regions = memory_regions(memory, &count);
+
+    for (unsigned i = 0; i < count; i++)
+        if (host >= regions[i].host && host < regions[i].host + regions[i].size)
+            return true;
+    return false;
+}
+
+/* Resident memory beyond the guest's RAM, from the process's own map; bytes, -1 if not known. */
+static int64_t memory_overhead(struct machine *machine)
 {
     g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
     int64_t kib = 0;
     bool ram = false;
 
     if (!g_file_get_contents("/proc/self/smaps", &text, NULL, NULL))
         return -1;
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        unsigned long value;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        unsigned long start, end, value;
 
-        if (strstr(line, "memfd:guest-ram"))
-            ram = true;
-        else if (sscanf(line, "Rss: %lu kB", &value) == 1)
-            kib += ram ? 0 : value;
-        else if (g_str_has_prefix(line, "VmFlags:"))
-            ram = false;
+        if (sscanf(*line, "%lx-%lx ", &start, &end) == 2)
+            ram = memory_is_ram(machine->memory, (const void *)start);
+        else if (!ram && sscanf(*line, "Rss: %lu kB", &value) == 1)
+            kib += value;
     }
     return kib * 1024;
 }
@@ -184,7 +195,7 @@ JsonObject *report_stats(struct machine *machine)
     json_object_set_object_member(object, "exits", exits_to_json(machine));
     json_object_set_object_member(object, "devices", devices_to_json(machine));
     json_object_set_object_member(object, "times", times_to_json(machine));
-    json_object_set_int_member(object, "memory-overhead-bytes", memory_overhead());
+    json_object_set_int_member(object, "memory-overhead-bytes", memory_overhead(machine));
     json_object_set_int_member(object, "guest-errors", log_guest_errors());
     json_object_set_int_member(object, "resets", machine->resets);
     return object;

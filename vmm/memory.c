@@ -508,13 +508,25 @@ static bool add_ram_regions(struct memory *memory, uint64_t size, uint64_t low_e
     return ret == 0;
 }
 
+bool memory_shared_thp(void)
+{
+    g_autofree char *text = NULL;
+
+    if (!g_file_get_contents("/sys/kernel/mm/transparent_hugepage/shmem_enabled", &text, NULL,
+                             NULL))
+        return false;
+    return strstr(text, "[always]") || strstr(text, "[within_size]") || strstr(text, "[advise]") ||
+           strstr(text, "[force]");
+}
+
 bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
                     const struct memory_ram_options *options, GError **error)
 {
-    bool private = options->fd > 0;
-    int flags = private ? MAP_PRIVATE : MAP_SHARED;
+    bool anonymous = options->private && options->fd <= 0 && !options->hugepages;
+    bool private = anonymous || options->fd > 0;
+    int flags = (private ? MAP_PRIVATE : MAP_SHARED) | (anonymous ? MAP_ANONYMOUS : 0);
     void *ram;
-    int fd;
+    int fd = -1;
 
     if (!check_ram_sizes(size, low_end, options->hugepages, error))
         return false;
@@ -522,13 +534,15 @@ bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS, "guest memory: there already");
         return false;
     }
-    fd = ram_file(memory, size, options, error);
-    if (fd < 0)
-        goto fail;
+    if (!anonymous) {
+        fd = ram_file(memory, size, options, error);
+        if (fd < 0)
+            goto fail;
+    }
     /* Huge pages are reserved now, so that the guest does not die at the first missing one. */
     if (!options->hugepages)
         flags |= MAP_NORESERVE;
-    ram = map_aligned(fd, private ? options->fd_offset : 0, size, flags);
+    ram = map_aligned(fd, options->fd > 0 ? options->fd_offset : 0, size, flags);
     if (ram == MAP_FAILED) {
         set_ram_error(error, size, options->hugepages, "map");
         goto fail;

@@ -3,7 +3,8 @@
  * memory - the guest-physical address space: RAM and other directly mapped regions
  *
  * RAM is memfd-backed and shared (MAP_SHARED, lazily faulted), so that it can be handed to another
- * process. A region maps [gpa, gpa + size) to host memory; regions never overlap. Lookups take no
+ * process; or private to this one where nobody will ask and the host gives transparent huge pages to
+ * private memory only (memory_shared_thp). A region maps [gpa, gpa + size) to host memory; regions never overlap. Lookups take no
  * lock: they read an immutable snapshot of the sorted region list, which a change replaces. RAM
  * added at start stays until memory_destroy, so pointers into it stay valid. Pointers to regions
  * (memory_regions, span.region) stay valid inside an RCU section (vmm/rcu.h), or while nobody
@@ -65,7 +66,8 @@ struct memory_ram_options {
     bool hugepages; /* hugetlbfs pages (memfd MFD_HUGETLB): an error if the host has too few */
     bool no_thp;    /* do not ask for transparent huge pages */
     bool prefault;  /* populate now instead of at first touch */
-    int fd;         /* if > 0: map this file (private copy-on-write) instead of a new memfd */
+    bool private; /* anonymous memory of this process alone: gets transparent huge pages on any host */
+    int fd;       /* if > 0: map this file (private copy-on-write) instead of a new memfd */
     uint64_t fd_offset;
 };
 
@@ -73,6 +75,10 @@ struct memory_ram_options {
  * Lays out @size bytes of RAM around the PCI hole: below @low_end (a guest-physical address, for
  * instance 3 GiB) and the rest from 4 GiB up, one memfd for all. @size is a multiple of 4 KiB.
  */
+/* Does the host give shared memory transparent huge pages when asked (shmem_enabled)? Without them a
+ * guest takes a page fault exit every 4 KiB it touches first, five times the exits of a boot. */
+bool memory_shared_thp(void);
+
 bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
                     const struct memory_ram_options *options, GError **error);
 
