@@ -71,10 +71,22 @@ static uint64_t mapped_read(const uint8_t *host, unsigned size)
     return value;
 }
 
+/* Widths that no guest instruction has, but a peer may ask for: byte by byte. */
+static bool is_odd_width(unsigned size)
+{
+    return size < 8 && (size & (size - 1));
+}
+
 uint64_t pci_function_region_read(struct pci_function *function, unsigned region, uint64_t offset,
                                   unsigned size)
 {
-    uint64_t value;
+    uint64_t value = 0;
+
+    if (is_odd_width(size)) {
+        for (unsigned i = 0; i < size; i++)
+            value |= pci_function_region_read(function, region, offset + i, 1) << (8 * i);
+        return value;
+    }
 
     if (region == PCI_REGION_CONFIG && size <= 4 && offset < PCI_CONFIG_SIZE)
         return pci_function_config_read(function, (unsigned)offset, size);
@@ -92,8 +104,6 @@ uint64_t pci_function_region_read(struct pci_function *function, unsigned region
         value = mapped_read(host, size);
     else if (function->ops && function->ops->region_read)
         value = function->ops->region_read(function, region, offset, size) & pci_ones(size);
-    else
-        value = 0;
     trace_pci_region_read(function->device.name, region, offset, size, value);
     return value;
 }
@@ -122,6 +132,11 @@ void pci_region_write_handled(struct pci_function *function, unsigned region, ui
 void pci_function_region_write(struct pci_function *function, unsigned region, uint64_t offset,
                                unsigned size, uint64_t value)
 {
+    if (is_odd_width(size)) {
+        for (unsigned i = 0; i < size; i++)
+            pci_function_region_write(function, region, offset + i, 1, value >> (8 * i) & 0xff);
+        return;
+    }
     if (region == PCI_REGION_CONFIG && size <= 4 && offset < PCI_CONFIG_SIZE) {
         pci_function_config_write(function, (unsigned)offset, size, (uint32_t)value);
         return;

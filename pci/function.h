@@ -187,7 +187,8 @@ void pci_function_set_intx(struct pci_function *function, bool level);
 uint32_t pci_function_config_read(struct pci_function *function, unsigned offset, unsigned size);
 void pci_function_config_write(struct pci_function *function, unsigned offset, unsigned size,
                                uint32_t value);
-/* Region access by index and offset, MSI-X table and PBA included; through the lifecycle gate. */
+/* Region access by index and offset, 1 to 8 bytes (the device sees 1, 2, 4 or 8), MSI-X table and PBA
+ * included; through the lifecycle gate. */
 uint64_t pci_function_region_read(struct pci_function *function, unsigned region, uint64_t offset,
                                   unsigned size);
 void pci_function_region_write(struct pci_function *function, unsigned region, uint64_t offset,

@@ -301,6 +301,18 @@ static void test_access_across_the_end_of_a_bar(struct fixture *x, gconstpointer
     g_assert_cmpuint(x->s->writes, ==, 0);
 }
 
+static void test_odd_widths_go_byte_by_byte(struct fixture *x, gconstpointer data)
+{
+    pci_function_region_write(x->f, REGS, 0x11, 7, UINT64_C(0xff07060504030201));
+    g_assert_cmpuint(x->s->writes, ==, 7);
+    g_assert_cmpuint(x->s->last_size, ==, 1);
+    g_assert_cmphex(pci_function_region_read(x->f, REGS, 0x11, 7), ==, UINT64_C(0x07060504030201));
+    g_assert_cmphex(pci_function_region_read(x->f, REGS, 0x12, 3), ==, 0x040302);
+    g_assert_cmphex(pci_function_region_read(x->f, PCI_REGION_CONFIG, 1, 3), ==,
+                    SAMPLE_DEVICE << 8 | SAMPLE_VENDOR >> 8);
+    g_assert_cmphex(pci_function_region_read(x->f, REGS, REGS_SIZE - 1, 3), ==, 0xffff00);
+}
+
 static void test_assignment_avoids_what_is_there(struct fixture *x, gconstpointer data)
 {
     struct sample *others[8];
@@ -476,6 +488,7 @@ int main(int argc, char **argv)
     ADD("/pci/bar/outside-windows", test_bar_outside_windows_is_unmapped);
     ADD("/pci/bar/overlap", test_overlapping_bar_is_unmapped);
     ADD("/pci/bar/bounds", test_access_across_the_end_of_a_bar);
+    ADD("/pci/bar/odd-widths", test_odd_widths_go_byte_by_byte);
     ADD("/pci/bar/assignment", test_assignment_avoids_what_is_there);
     ADD("/pci/bar/full-window", test_full_window_is_an_error);
     ADD("/pci/bar/moves-under-access", test_bar_moves_under_another_vcpu);

@@ -173,6 +173,28 @@ static void test_intx_is_silent_while_msix_is_on(struct fixture *x, gconstpointe
     g_assert_cmpuint(harness_gsi_count(x->h, gsi_of(x)), ==, 1);
 }
 
+static void test_functions_share_a_line(struct fixture *x, gconstpointer data)
+{
+    struct sample *other = sample_create(x->h, "sample1");
+    uint32_t gsi = gsi_of(x);
+    GError *error = NULL;
+
+    pci_host_attach(x->h->host, &other->function, (int)x->slot + PCI_GSIS, 0, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(other->function.intx.pin, ==, gsi);
+    pci_function_set_intx(x->f, true);
+    pci_function_set_intx(&other->function, true);
+    g_assert_true(harness_gsi_level(x->h, gsi));
+    pci_function_set_intx(x->f, false);
+    harness_eoi(x->h, gsi);
+    g_assert_true(harness_gsi_level(x->h, gsi)); /* the other one still wants it */
+    pci_function_set_intx(&other->function, false);
+    harness_eoi(x->h, gsi);
+    g_assert_false(harness_gsi_level(x->h, gsi));
+    pci_host_detach(x->h->host, &other->function);
+    sample_destroy(other);
+}
+
 /* ---- reset, lifecycle, state ---- */
 
 static void test_reset_returns_to_what_firmware_set(struct fixture *x, gconstpointer data)
@@ -329,6 +351,7 @@ int main(int argc, char **argv)
     ADD("/pci/bus-mastering", test_bus_mastering_gates_messages_and_dma);
     ADD("/pci/intx/level", test_intx_is_a_level);
     ADD("/pci/intx/disable", test_intx_disable_bit);
+    ADD("/pci/intx/shared", test_functions_share_a_line);
     ADD("/pci/intx/msix", test_intx_is_silent_while_msix_is_on);
     ADD("/pci/reset", test_reset_returns_to_what_firmware_set);
     ADD("/pci/lifecycle/gates", test_lifecycle_gates_accesses);
