@@ -53,6 +53,8 @@ struct virtio_class {
     void (*quiesce)(struct virtio_device *vdev);
     bool (*quiesced)(struct virtio_device *vdev);
     void (*resume)(struct virtio_device *vdev); /* optional; queue_ready follows for every queue */
+    /* Before it is saved: brings what state_table describes up to date. Optional. */
+    void (*before_save)(struct virtio_device *vdev);
     /* Device-specific saved state beside features, status, config and queues (may be NULL), and its
      * check after loading. */
     const struct state_table *state_table;
@@ -170,6 +172,7 @@ void virtio_device_resume(struct virtio_device *vdev);
 void virtio_device_reset(struct virtio_device *vdev); /* main thread, synchronous */
 
 extern const struct state_table virtio_device_state;
+void virtio_device_before_save(struct virtio_device *vdev);
 bool virtio_device_after_load(struct virtio_device *vdev, GError **error);
 
 #endif

@@ -389,6 +389,19 @@ static const struct state_field device_fields[] = {
 
 const struct state_table virtio_device_state = {"virtio", 1, 1, device_fields};
 
+static void before_save_on_loop(void *opaque)
+{
+    struct virtio_device *vdev = opaque;
+
+    vdev->class->before_save(vdev);
+}
+
+void virtio_device_before_save(struct virtio_device *vdev)
+{
+    if (vdev->class->before_save)
+        loop_call(vdev->loop, before_save_on_loop, vdev);
+}
+
 static bool load_error(struct virtio_device *vdev, GError **error, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 static bool load_error(struct virtio_device *vdev, GError **error, const char *format, ...)

@@ -474,7 +474,10 @@ static void reset(struct device *device)
 
 static void before_save(struct device *device)
 {
-    pci_function_before_save(&device_to_vpci(device)->function);
+    struct virtio_pci *vpci = device_to_vpci(device);
+
+    pci_function_before_save(&vpci->function);
+    virtio_device_before_save(vpci->vdev);
 }
 
 static bool after_load(struct device *device, GError **error)

@@ -110,7 +110,8 @@ int virtq_reenable(struct virtq *vq);
 /* 1: @element holds the next chain; 0: none available (or the device may not run now);
  * -EBADMSG: the ring is broken. -ENOBUFS: more pieces than element->max (the queue is then broken). */
 int virtq_pop(struct virtq *vq, struct virtq_element *element);
-/* Returns the last popped chain as if it had not been popped (at most one, before any other pop). */
+/* Returns the last popped chain as if it had not been popped. Several can be returned, the last one
+ * first, while nothing that was popped after them has been pushed. */
 void virtq_unpop(struct virtq *vq, const struct virtq_element *element);
 /* Gives the chain back; @written bytes of its in-pieces, from the first on. Marks them dirty. */
 void virtq_push(struct virtq *vq, const struct virtq_element *element, uint32_t written);
