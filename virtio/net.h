@@ -2,7 +2,7 @@
 /*
  * net - virtio network device (virtio 1.3, 5.1): device id 1, stock virtio_net driver
  *
- * Thread: the loop given at creation; virtio_net_set_link from the main thread.
+ * Thread: the loop given at creation; virtio_net_set_link and creation from the main thread.
  */
 #ifndef VIRTIO_NET_H
 #define VIRTIO_NET_H
@@ -17,6 +17,8 @@ extern const struct option_spec virtio_net_options[];
 
 struct virtio_device *virtio_net_create(const struct options *options, struct loop *loop,
                                         GError **error);
+/* For statistics and tests; owned by the device, used on its loop. */
+struct net *virtio_net_backend(struct virtio_device *vdev);
 /* Plugs the cable in or out (VIRTIO_NET_S_LINK_UP); it is up only while the backend's is, too. */
 void virtio_net_set_link(struct virtio_device *vdev, bool up);
 

@@ -6,6 +6,7 @@
  * copied whole before it is looked at; one that is malformed gets VIRTIO_NET_ERR and changes nothing.
  */
 #include <endian.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "virtio/net_private.h"
@@ -18,28 +19,11 @@ TRACE_EVENT(virtio_net_control, "%s class=%u command=%u bytes=%zu ack=%u",
 
 #define COMMAND_BYTES (2u + 2 * (4u + 6u * 1024)) /* a MAC table of any driver's size */
 
-static const uint64_t offload_features =
-    UINT64_C(1) << VIRTIO_NET_F_GUEST_CSUM | UINT64_C(1) << VIRTIO_NET_F_GUEST_TSO4 |
-    UINT64_C(1) << VIRTIO_NET_F_GUEST_TSO6 | UINT64_C(1) << VIRTIO_NET_F_GUEST_ECN |
-    UINT64_C(1) << VIRTIO_NET_F_GUEST_UFO;
-
-void net_apply_offloads(struct virtio_net *vnet, uint64_t bits)
-{
-    vnet->offload_bits = bits & offload_features;
-    vnet->offloads = (struct net_offloads){
-        .checksum = bits & UINT64_C(1) << VIRTIO_NET_F_GUEST_CSUM,
-        .tso4 = bits & UINT64_C(1) << VIRTIO_NET_F_GUEST_TSO4,
-        .tso6 = bits & UINT64_C(1) << VIRTIO_NET_F_GUEST_TSO6,
-        .ecn = bits & UINT64_C(1) << VIRTIO_NET_F_GUEST_ECN,
-    };
-    net_set_offloads(vnet->net, &vnet->offloads);
-}
-
 void net_control_reset(struct virtio_net *vnet)
 {
     memset(&vnet->filter, 0, sizeof(vnet->filter));
     /* Without the control queue there is no filter. */
-    vnet->filter.promiscuous = true;
+    vnet->filter.promiscuous = !virtio_device_has(&vnet->vdev, VIRTIO_NET_F_CTRL_RX);
 }
 
 /* ---- the filter ---- */
@@ -98,7 +82,9 @@ static bool set_receive_mode(struct virtio_net *vnet, unsigned command, const ui
         [VIRTIO_NET_CTRL_RX_NOBCAST] = &filter->no_broadcast,
     };
 
-    if (size != 1 || command >= G_N_ELEMENTS(modes) || data[0] > 1)
+    if (size != 1 || command >= G_N_ELEMENTS(modes) || data[0] > 1 ||
+        (command > VIRTIO_NET_CTRL_RX_ALLMULTI &&
+         !virtio_device_has(&vnet->vdev, VIRTIO_NET_F_CTRL_RX_EXTRA)))
         return false;
     *modes[command] = data[0];
     return true;
@@ -124,18 +110,21 @@ static bool read_table(const uint8_t **data, size_t *size, uint8_t *table, uint3
     return true;
 }
 
-static bool set_mac(struct virtio_net *vnet, unsigned command, const uint8_t *data, size_t size)
+static bool set_address(struct virtio_net *vnet, const uint8_t *data, size_t size)
+{
+    if (size != 6 || (data[0] & 1) || !virtio_device_has(&vnet->vdev, VIRTIO_NET_F_CTRL_MAC_ADDR))
+        return false;
+    memcpy(vnet->mac, data, 6);
+    virtio_device_set_config(&vnet->vdev, offsetof(struct virtio_net_config, mac), vnet->mac, 6,
+                             false);
+    return true;
+}
+
+static bool set_tables(struct virtio_net *vnet, const uint8_t *data, size_t size)
 {
     struct net_filter filter = vnet->filter;
 
-    if (command == VIRTIO_NET_CTRL_MAC_ADDR_SET) {
-        if (size != 6 || (data[0] & 1))
-            return false;
-        memcpy(vnet->mac, data, 6);
-        virtio_device_set_config(&vnet->vdev, 0, vnet->mac, 6, false);
-        return true;
-    }
-    if (command != VIRTIO_NET_CTRL_MAC_TABLE_SET ||
+    if (!virtio_device_has(&vnet->vdev, VIRTIO_NET_F_CTRL_RX) ||
         !read_table(&data, &size, filter.unicast, &filter.unicast_count,
                     &filter.unicast_overflow) ||
         !read_table(&data, &size, filter.multicast, &filter.multicast_count,
@@ -144,6 +133,18 @@ static bool set_mac(struct virtio_net *vnet, unsigned command, const uint8_t *da
         return false;
     vnet->filter = filter;
     return true;
+}
+
+static bool set_mac(struct virtio_net *vnet, unsigned command, const uint8_t *data, size_t size)
+{
+    switch (command) {
+    case VIRTIO_NET_CTRL_MAC_ADDR_SET:
+        return set_address(vnet, data, size);
+    case VIRTIO_NET_CTRL_MAC_TABLE_SET:
+        return set_tables(vnet, data, size);
+    default:
+        return false;
+    }
 }
 
 static bool set_vlan(struct virtio_net *vnet, unsigned command, const uint8_t *data, size_t size)
@@ -168,8 +169,7 @@ static bool set_pairs(struct virtio_net *vnet, unsigned command, const uint8_t *
 {
     unsigned pairs;
 
-    if (command != VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET || size != 2 ||
-        !virtio_device_has(&vnet->vdev, VIRTIO_NET_F_MQ))
+    if (command != VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET || size != 2)
         return false;
     pairs = data[0] | data[1] << 8;
     return pairs >= 1 && pairs <= vnet->pairs && net_use_pairs(vnet, pairs) == 0;
@@ -184,66 +184,66 @@ static bool set_guest_offloads(struct virtio_net *vnet, unsigned command, const 
         return false;
     memcpy(&bits, data, 8);
     bits = le64toh(bits);
-    if (bits & ~(vnet->vdev.negotiated & offload_features))
-        return false;
-    net_apply_offloads(vnet, bits);
-    return true;
+    return !(bits & ~(vnet->vdev.negotiated & NET_OFFLOAD_FEATURES)) &&
+           net_apply_offloads(vnet, bits) == 0;
 }
 
 static const struct {
     uint8_t class;
-    unsigned feature;
+    uint64_t features; /* one of these was negotiated */
     bool (*run)(struct virtio_net *vnet, unsigned command, const uint8_t *data, size_t size);
 } classes[] = {
-    {VIRTIO_NET_CTRL_RX, VIRTIO_NET_F_CTRL_RX, set_receive_mode},
-    {VIRTIO_NET_CTRL_MAC, VIRTIO_NET_F_CTRL_MAC_ADDR, set_mac},
-    {VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_F_CTRL_VLAN, set_vlan},
-    {VIRTIO_NET_CTRL_MQ, VIRTIO_NET_F_MQ, set_pairs},
-    {VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, set_guest_offloads},
+    {VIRTIO_NET_CTRL_RX, NET_BIT(VIRTIO_NET_F_CTRL_RX), set_receive_mode},
+    {VIRTIO_NET_CTRL_MAC, NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | NET_BIT(VIRTIO_NET_F_CTRL_RX),
+     set_mac},
+    {VIRTIO_NET_CTRL_VLAN, NET_BIT(VIRTIO_NET_F_CTRL_VLAN), set_vlan},
+    {VIRTIO_NET_CTRL_MQ, NET_BIT(VIRTIO_NET_F_MQ), set_pairs},
+    {VIRTIO_NET_CTRL_GUEST_OFFLOADS, NET_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS), set_guest_offloads},
 };
 
 static bool run_command(struct virtio_net *vnet, const uint8_t *bytes, size_t size)
 {
-    if (size < 2)
+    if (size < 2 || size > COMMAND_BYTES)
         return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(classes); i++)
-        if (classes[i].class == bytes[0] && virtio_device_has(&vnet->vdev, classes[i].feature))
+        if (classes[i].class == bytes[0] && vnet->vdev.negotiated & classes[i].features)
             return classes[i].run(vnet, bytes[1], bytes + 2, size - 2);
     return false;
 }
 
-void net_control_ready(struct virtio_net *vnet, struct virtq *vq)
+/* Pops and answers one; false when there is none, or the driver broke the format. */
+static bool answer_one(struct virtio_net *vnet, struct virtq *vq)
 {
-    static const uint8_t empty[2];
-    uint8_t bytes[COMMAND_BYTES];
+    uint8_t bytes[COMMAND_BYTES + 1] = {0}; /* one more shows that a command is too long */
+    struct virtq_element *element = vnet->out;
+    uint8_t ack;
+    size_t size;
 
-    do {
-        virtq_disable_notify(vq);
-        while (virtq_pop(vq, vnet->control) == 1) {
-            struct virtq_element *element = vnet->control;
-            size_t size = 0;
-            uint8_t ack;
+    if (virtq_pop(vq, element) != 1)
+        return false;
+    if (!element->in_bytes) {
+        virtio_device_needs_reset(&vnet->vdev, "control command without room for its ack");
+        return false;
+    }
+    size = net_iov_read(virtq_out(element), element->out_count, 0, bytes, sizeof(bytes));
+    ack = run_command(vnet, bytes, size) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
+    trace_virtio_net_control(vnet->vdev.device->name, bytes[0], bytes[1], size, ack);
+    net_iov_write(virtq_in(element), element->in_count, 0, &ack, 1);
+    virtq_push(vq, element, 1);
+    virtq_flush(vq);
+    return true;
+}
 
-            if (!element->in_bytes) {
-                virtio_device_needs_reset(&vnet->vdev, "control command without room for its ack");
-                return;
-            }
-            for (unsigned i = 0; i < element->out_count && size < sizeof(bytes); i++) {
-                size_t part = MIN(virtq_out(element)[i].iov_len, sizeof(bytes) - size);
+void net_control_ready(struct virtio_net *vnet, unsigned index)
+{
+    struct virtq *vq = virtio_device_queue(&vnet->vdev, index);
+    unsigned done = 0;
 
-                memcpy(bytes + size, virtq_out(element)[i].iov_base, part);
-                size += part;
-            }
-            ack = element->out_bytes <= sizeof(bytes) && run_command(vnet, bytes, size)
-                      ? VIRTIO_NET_OK
-                      : VIRTIO_NET_ERR;
-            trace_virtio_net_control(vnet->vdev.device->name, size ? bytes[0] : empty[0],
-                                     size > 1 ? bytes[1] : empty[1], size, ack);
-            *(uint8_t *)virtq_in(element)[0].iov_base = ack;
-            virtq_push(vq, element, 1);
-            virtq_flush(vq);
-        }
-    } while (virtq_enable_notify(vq));
+    virtq_disable_notify(vq);
+    while (done < NET_BATCH && answer_one(vnet, vq))
+        done++;
+    if (done == NET_BATCH || virtq_enable_notify(vq))
+        virtio_device_kick(&vnet->vdev, index);
 }
 
 /* ---- saved state ---- */
@@ -272,6 +272,8 @@ static const struct state_field net_fields[] = {
     STATE_U32(struct virtio_net, active_pairs, 1),
     STATE_U64(struct virtio_net, offload_bits, 1),
     STATE_STRUCT(struct virtio_net, filter, &filter_state, 1),
+    STATE_BUFFER(struct virtio_net, frames, NET_MAX_STATE, 1),
+    STATE_BUFFER(struct virtio_net, backend, NET_MAX_STATE, 1),
     STATE_END,
 };
 const struct state_table net_state = {"virtio-net", 1, 1, net_fields};

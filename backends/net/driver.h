@@ -3,7 +3,11 @@
 #ifndef BACKENDS_NET_DRIVER_H
 #define BACKENDS_NET_DRIVER_H
 
+#include <sys/un.h>
+
 #include "backends/net/net.h"
+
+#define NET_MIN_FRAME 14u /* an Ethernet header */
 
 /* Each opens by its keys of net_options; NULL with @error set. The caller owns the result. */
 struct net *net_null_open(const struct options *options, struct loop *loop, GError **error);
@@ -12,7 +16,7 @@ struct net *net_user_open(const struct options *options, struct loop *loop, GErr
 struct net *net_stream_open(const struct options *options, struct loop *loop, GError **error);
 struct net *net_dgram_open(const struct options *options, struct loop *loop, GError **error);
 /* Records what passes @inner, which it takes over (closed on failure too). */
-struct net *net_pcap_open(struct net *inner, const char *path, GError **error);
+struct net *net_pcap_open(struct net *inner, const struct options *options, GError **error);
 
 void net_init(struct net *net, const struct net_ops *ops, const char *implementation,
               unsigned queues);
@@ -28,10 +32,22 @@ static inline void net_writable(struct net *net, unsigned queue)
 }
 void net_set_link(struct net *net, bool up);
 
+/* ---- pieces (frames.c) ---- */
+
+/* The pieces without their first @skip bytes, in @out with room for @max; how many. */
+unsigned net_iov_skip(const struct iovec *iov, unsigned count, size_t skip, struct iovec *out,
+                      unsigned max);
+
 /*
- * Frames that were received from the host and wait for the guest: a bounded ring of packets in one
- * buffer, for implementations that get frames pushed. Each is kept with its 12-byte header.
+ * A frame that is to be sent, out of the guest's pieces into @frame (NET_MAX_FRAME bytes): its length,
+ * or -EINVAL when it can't be one.
  */
+ssize_t net_frame_take(const struct iovec *iov, unsigned count, struct virtio_net_hdr_v1 *header,
+                       uint8_t *frame);
+
+/* ---- frames that were received from the host and wait for the guest (frames.c) ---- */
+
+/* A bounded ring of frames in one buffer, for implementations that get frames pushed. */
 struct net_queue {
     uint8_t *data;
     size_t size, head, used; /* bytes */
@@ -41,16 +57,13 @@ struct net_queue {
 void net_queue_init(struct net_queue *queue);
 void net_queue_finish(struct net_queue *queue);
 bool net_queue_push(struct net_queue *queue, const void *frame, size_t length); /* false: full */
-/* The next frame's bytes into @iov (with a zero header); 0: none, -EMSGSIZE: too large, dropped. */
-ssize_t net_queue_pop(struct net_queue *queue, const struct iovec *iov, unsigned count);
-bool net_queue_has_room(const struct net_queue *queue);
-
-/* ---- copying between pieces and one buffer ---- */
-size_t net_iov_size(const struct iovec *iov, unsigned count);
-size_t net_iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buffer,
-                    size_t size);
-size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *data,
-                     size_t size);
+/* The next frame behind @header into the pieces: bytes; 0: none, -EMSGSIZE: too large, dropped. */
+ssize_t net_queue_pop(struct net_queue *queue, const struct virtio_net_hdr_v1 *header,
+                      const struct iovec *iov, unsigned count);
+bool net_queue_has_room(const struct net_queue *queue); /* for any frame */
+void net_queue_save(const struct net_queue *queue, GByteArray *out);
+/* In place of what is there. False: the data is damaged; the queue is then empty. */
+bool net_queue_load(struct net_queue *queue, const uint8_t *data, size_t size);
 
 /* ---- offloads in software (offload.c) ---- */
 
@@ -58,12 +71,23 @@ size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const
 bool net_offload_checksum(const struct virtio_net_hdr_v1 *header, uint8_t *frame, size_t length);
 
 /*
- * Splits a frame that needs segmentation and checksums into frames that need neither, and calls
- * @output for each (stops when it returns non-zero, and returns that). A frame that needs nothing is
- * passed on as it is. -EINVAL: the header lies. @scratch has room for NET_MAX_FRAME bytes.
+ * Makes a frame that needs segmentation or checksums into frames that need neither, and calls @output
+ * for each, which gets it in one or two pieces (stops when it returns non-zero, and returns that). A
+ * frame that needs nothing is passed on as it is. -EINVAL: the header lies.
  */
-typedef int (*net_output_fn)(void *opaque, const uint8_t *frame, size_t length);
+typedef int (*net_output_fn)(void *opaque, const struct iovec *iov, unsigned count, size_t length);
 int net_offload_segment(const struct virtio_net_hdr_v1 *header, uint8_t *frame, size_t length,
-                        uint8_t *scratch, net_output_fn output, void *opaque);
+                        net_output_fn output, void *opaque);
+
+/* ---- UNIX sockets (unix_socket.c) ---- */
+
+void net_unix_address(struct sockaddr_un *address, const char *path);
+/* The path that @key names; NULL with @error set: not given, or too long for a socket. */
+const char *net_unix_path(const struct options *options, const char *key, GError **error);
+/* A new socket of @type bound at @key's path, where a file that nobody serves any more is replaced;
+ * -1 with @error set. */
+int net_unix_bind(const struct options *options, const char *key, int type, GError **error);
+/* The socket of @type that the user gave as fd=, or -1 with @error set. */
+int net_unix_given(const struct options *options, int type, GError **error);
 
 #endif

@@ -3,6 +3,7 @@
 #include "backends/net/net.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "backends/net/driver.h"
@@ -15,25 +16,77 @@ TRACE_EVENT(net_send, "%s queue=%u bytes=%zd",
 TRACE_EVENT(net_receive, "%s queue=%u bytes=%zd",
             (const char *implementation, unsigned queue, ssize_t bytes), implementation, queue,
             bytes)
+TRACE_EVENT(net_link, "%s up=%d", (const char *implementation, bool up), implementation, up)
+
+/* ---- opening ---- */
+
+static const struct {
+    const char *type;
+    struct net *(*open)(const struct options *options, struct loop *loop, GError **error);
+} types[] = {
+    {"user", net_user_open},   {"tap", net_tap_open},   {"stream", net_stream_open},
+    {"dgram", net_dgram_open}, {"null", net_null_open},
+};
+
+/* Which types a key means something to; the others are for all. */
+static const struct {
+    const char *key;
+    const char *types[4];
+} belongs[] = {
+    {"ifname", {"tap"}},           {"fd", {"tap", "stream", "dgram"}},
+    {"path", {"stream", "dgram"}}, {"local", {"dgram"}},
+    {"server", {"stream"}},        {"hostfwd", {"user"}},
+    {"restrict", {"user"}},        {"mtu", {"user", "stream", "dgram"}},
+    {"queues", {"tap", "null"}},
+};
+
+static bool check_keys(const struct options *options, const char *type, GError **error)
+{
+    static const char *const with_fd[] = {"ifname", "path", "local", "server", "queues"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(belongs); i++) {
+        g_autofree char *list = g_strjoinv(", type=", (char **)belongs[i].types);
+
+        if (options_given(options, belongs[i].key) && !g_strv_contains(belongs[i].types, type)) {
+            options_set_error(error, options, belongs[i].key, "is for type=%s, not for type=%s",
+                              list, type);
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(with_fd) && options_given(options, "fd"); i++) {
+        if (options_given(options, with_fd[i])) {
+            options_set_error(error, options, with_fd[i],
+                              "does not go with fd=, which is open already; leave one out");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* libslirp writes to sockets, pcap to FIFOs whose other end may be closed. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction action;
+
+    if (!sigaction(SIGPIPE, NULL, &action) && action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
 
 struct net *net_open(const struct options *options, struct loop *loop, GError **error)
 {
-    static const struct {
-        const char *type;
-        struct net *(*open)(const struct options *options, struct loop *loop, GError **error);
-    } types[] = {
-        {"user", net_user_open},   {"tap", net_tap_open},   {"stream", net_stream_open},
-        {"dgram", net_dgram_open}, {"null", net_null_open},
-    };
     const char *type = options_string(options, "type");
-    const char *pcap = options_string(options, "pcap");
     struct net *net = NULL;
 
+    if (!check_keys(options, type, error))
+        return NULL;
+    ignore_sigpipe();
     for (unsigned i = 0; i < G_N_ELEMENTS(types); i++)
         if (!strcmp(types[i].type, type))
             net = types[i].open(options, loop, error);
-    if (net && pcap)
-        net = net_pcap_open(net, pcap, error);
+    if (net && options_given(options, "mtu"))
+        net->mtu = options_uint(options, "mtu");
+    if (net && options_given(options, "pcap"))
+        net = net_pcap_open(net, options, error);
     return net;
 }
 
@@ -52,6 +105,8 @@ void net_init(struct net *net, const struct net_ops *ops, const char *implementa
     net->link_up = true;
 }
 
+/* ---- what frontends call ---- */
+
 void net_set_client(struct net *net, const struct net_client_ops *client, void *opaque)
 {
     net->client = client;
@@ -65,8 +120,11 @@ int net_set_active(struct net *net, unsigned queue, struct loop *loop, bool on)
 
 int net_set_offloads(struct net *net, const struct net_offloads *receive)
 {
-    net->receive = *receive;
-    return net->ops->set_offloads ? net->ops->set_offloads(net, receive) : 0;
+    int ret = net->ops->set_offloads ? net->ops->set_offloads(net, receive) : 0;
+
+    if (!ret)
+        net->receive = *receive;
+    return ret;
 }
 
 void net_set_receiving(struct net *net, unsigned queue, bool on)
@@ -85,6 +143,7 @@ void net_set_link(struct net *net, bool up)
     if (net->link_up == up)
         return;
     net->link_up = up;
+    trace_net_link(net->implementation, up);
     if (net->client)
         net->client->link_changed(net->client_opaque, up);
 }
@@ -117,150 +176,34 @@ ssize_t net_receive(struct net *net, unsigned queue, const struct iovec *iov, un
     return got;
 }
 
-/* ---- pieces ---- */
+/* ---- saved state: the implementation's name (a length before it), then what it has ---- */
 
-size_t net_iov_size(const struct iovec *iov, unsigned count)
+void net_save(struct net *net, GByteArray *out)
 {
-    size_t size = 0;
+    uint8_t length = strlen(net->implementation);
 
-    for (unsigned i = 0; i < count; i++)
-        size += iov[i].iov_len;
-    return size;
+    g_byte_array_append(out, &length, 1);
+    g_byte_array_append(out, (const uint8_t *)net->implementation, length);
+    if (net->ops->save)
+        net->ops->save(net, out);
 }
 
-size_t net_iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buffer, size_t size)
+bool net_load(struct net *net, const uint8_t *data, size_t size, GError **error)
 {
-    size_t done = 0;
+    size_t length = strlen(net->implementation);
+    size_t name = size ? data[0] : 0;
 
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t part;
-
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        part = MIN(iov[i].iov_len - skip, size - done);
-        memcpy((uint8_t *)buffer + done, (uint8_t *)iov[i].iov_base + skip, part);
-        done += part;
-        skip = 0;
-    }
-    return done;
-}
-
-size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *data,
-                     size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t part;
-
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        part = MIN(iov[i].iov_len - skip, size - done);
-        memcpy((uint8_t *)iov[i].iov_base + skip, (const uint8_t *)data + done, part);
-        done += part;
-        skip = 0;
-    }
-    return done;
-}
-
-/* ---- frames that wait for the guest ---- */
-
-void net_queue_init(struct net_queue *queue)
-{
-    memset(queue, 0, sizeof(*queue));
-    queue->size = NET_QUEUE_SIZE;
-    queue->data = g_malloc(queue->size);
-}
-
-void net_queue_finish(struct net_queue *queue)
-{
-    g_free(queue->data);
-    queue->data = NULL;
-}
-
-/* A record is a length and the bytes; one that would wrap starts at the front instead, behind a mark. */
-#define QUEUE_WRAP UINT32_MAX
-
-static size_t record_size(size_t length)
-{
-    return (sizeof(uint32_t) + length + 7) & ~(size_t)7;
-}
-
-/* Where the next record goes and how much room there is in one piece. */
-static bool find_room(const struct net_queue *queue, size_t need, size_t *at, size_t *skipped)
-{
-    size_t tail = (queue->head + queue->used) % queue->size;
-    size_t free_bytes = queue->size - queue->used;
-    size_t to_end = queue->size - tail;
-
-    *skipped = 0;
-    *at = tail;
-    if (tail < queue->head || (queue->used && tail == queue->head))
-        return free_bytes >= need;
-    if (to_end >= need)
-        return true;
-    *skipped = to_end;
-    *at = 0;
-    return free_bytes >= to_end + need;
-}
-
-bool net_queue_has_room(const struct net_queue *queue)
-{
-    size_t at, skipped;
-
-    return find_room(queue, record_size(NET_MAX_FRAME), &at, &skipped);
-}
-
-bool net_queue_push(struct net_queue *queue, const void *frame, size_t length)
-{
-    size_t need = record_size(length), at, skipped;
-    uint32_t mark;
-
-    if (!queue->used)
-        queue->head = 0;
-    if (!find_room(queue, need, &at, &skipped))
+    if (size < 1 + name) {
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: the backend's saved state is cut off",
+                    net->implementation);
         return false;
-    if (skipped) {
-        mark = QUEUE_WRAP;
-        memcpy(queue->data + queue->size - skipped, &mark, sizeof(mark));
-        queue->used += skipped;
     }
-    mark = length;
-    memcpy(queue->data + at, &mark, sizeof(mark));
-    memcpy(queue->data + at + sizeof(mark), frame, length);
-    queue->used += need;
-    queue->frames++;
-    return true;
-}
-
-ssize_t net_queue_pop(struct net_queue *queue, const struct iovec *iov, unsigned count)
-{
-    static const struct virtio_net_hdr_v1 header = {.num_buffers = 1};
-    size_t room = net_iov_size(iov, count);
-    uint32_t length;
-    const uint8_t *frame;
-
-    if (!queue->frames)
-        return 0;
-    memcpy(&length, queue->data + queue->head, sizeof(length));
-    if (length == QUEUE_WRAP) {
-        queue->used -= queue->size - queue->head;
-        queue->head = 0;
-        memcpy(&length, queue->data, sizeof(length));
+    if (name != length || memcmp(data + 1, net->implementation, length)) {
+        log_info("net", "what the guest was connected to was of another type: not %s",
+                 net->implementation);
+        return true;
     }
-    frame = queue->data + queue->head + sizeof(length);
-    queue->frames--;
-    queue->used -= record_size(length);
-    queue->head = (queue->head + record_size(length)) % queue->size;
-    if (room < NET_HEADER_SIZE + (size_t)length)
-        return -EMSGSIZE;
-    net_iov_write(iov, count, 0, &header, NET_HEADER_SIZE);
-    net_iov_write(iov, count, NET_HEADER_SIZE, frame, length);
-    return NET_HEADER_SIZE + length;
+    return !net->ops->load || net->ops->load(net, data + 1 + name, size - 1 - name, error);
 }
 
 /* ---- null: takes everything, has nothing ---- */
@@ -297,6 +240,6 @@ struct net *net_null_open(const struct options *options, struct loop *loop, GErr
 {
     struct net *net = g_new0(struct net, 1);
 
-    net_init(net, &null_ops, "null", NET_MAX_QUEUES);
+    net_init(net, &null_ops, "null", options_uint(options, "queues"));
     return net;
 }

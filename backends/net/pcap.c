@@ -3,8 +3,11 @@
  * pcap - a decorator that records every frame (the pcap file format, nanosecond variant)
  *
  * Both directions go to one file, as they pass; frames are written as the guest and the backend see
- * them, so that segmentation offloads show as large frames. A write that fails is logged once and ends
- * the recording, never the traffic.
+ * them, so that segmentation offloads show as large frames with partial checksums. A write that fails
+ * is logged once and ends the recording, never the traffic.
+ *
+ * Frames that are to be sent are read from guest memory a second time: a guest that changes them
+ * meanwhile deceives the recording, nobody else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +21,6 @@
 
 #define PCAP_MAGIC_NS      0xa1b23c4du
 #define PCAP_LINK_ETHERNET 1u
-#define PCAP_MAX_PIECES    64u
 
 struct pcap {
     struct net net;
@@ -94,6 +96,21 @@ static int pcap_set_used(struct net *net, unsigned queue, bool used)
     return net_set_used(((struct pcap *)net)->inner, queue, used);
 }
 
+static void pcap_save(struct net *net, GByteArray *out)
+{
+    struct pcap *pcap = (struct pcap *)net;
+
+    if (pcap->inner->ops->save)
+        pcap->inner->ops->save(pcap->inner, out);
+}
+
+static bool pcap_load(struct net *net, const uint8_t *data, size_t size, GError **error)
+{
+    struct pcap *pcap = (struct pcap *)net;
+
+    return !pcap->inner->ops->load || pcap->inner->ops->load(pcap->inner, data, size, error);
+}
+
 static void pcap_close(struct net *net)
 {
     struct pcap *pcap = (struct pcap *)net;
@@ -112,6 +129,8 @@ static const struct net_ops pcap_ops = {
     .set_offloads = pcap_set_offloads,
     .set_receiving = pcap_set_receiving,
     .set_used = pcap_set_used,
+    .save = pcap_save,
+    .load = pcap_load,
     .close = pcap_close,
 };
 
@@ -137,18 +156,18 @@ static const struct net_client_ops inner_client = {
     .link_changed = inner_link_changed,
 };
 
-struct net *net_pcap_open(struct net *inner, const char *path, GError **error)
+struct net *net_pcap_open(struct net *inner, const struct options *options, GError **error)
 {
-    struct pcap *pcap;
-    struct {
+    static const struct {
         uint32_t magic;
         uint16_t major, minor;
         uint32_t zone, accuracy, snap_length, link;
     } header = {PCAP_MAGIC_NS, 2, 4, 0, 0, NET_MAX_FRAME, PCAP_LINK_ETHERNET};
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = open(options_string(options, "pcap"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct pcap *pcap;
 
     if (fd < 0 || write(fd, &header, sizeof(header)) != sizeof(header)) {
-        g_set_error(error, OPTIONS_ERROR, 0, "--net: pcap=%s: %s", path, g_strerror(errno));
+        options_set_error(error, options, "pcap", "%s", g_strerror(errno));
         if (fd >= 0)
             close(fd);
         net_close(inner);
@@ -157,6 +176,7 @@ struct net *net_pcap_open(struct net *inner, const char *path, GError **error)
     pcap = g_new0(struct pcap, 1);
     net_init(&pcap->net, &pcap_ops, inner->implementation, inner->queues);
     pcap->net.host_offloads = inner->host_offloads;
+    pcap->net.checked = inner->checked;
     pcap->net.mtu = inner->mtu;
     pcap->net.link_up = inner->link_up;
     pcap->inner = inner;
