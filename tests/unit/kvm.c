@@ -692,6 +692,41 @@ static void accesses_are_complete_when_paused(void)
     machine_destroy(m);
 }
 
+static void state_goes_out_and_in_again_unchanged(void)
+{
+    struct machine *m = machine_create(2);
+    struct vcpu_state before, after;
+    struct vm_chips_state chips, chips_after;
+    g_autoptr(GError) error = NULL;
+
+    RUN(m, guest_msi, true); /* with the local APIC on and an interrupt table set */
+    vm_pause(m->vm);
+    g_assert_true(vm_chips_state_get(m->vm, &chips, &error));
+    g_assert_true(vm_chips_state_set(m->vm, &chips, true, &error));
+    g_assert_true(vm_chips_state_get(m->vm, &chips_after, &error));
+    g_assert_no_error(error);
+    g_assert_cmpmem(chips.irqchips, sizeof(chips.irqchips), chips_after.irqchips,
+                    sizeof(chips_after.irqchips));
+    g_assert_cmpuint(chips_after.clock.clock, >=, chips.clock.clock);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_true(vcpu_state_get(m->vm, i, &before, &error));
+        g_assert_true(vcpu_state_set(m->vm, i, &before, 0, &error));
+        g_assert_true(vcpu_state_get(m->vm, i, &after, &error));
+        g_assert_no_error(error);
+        g_assert_cmpmem(&before.regs, sizeof(before.regs), &after.regs, sizeof(after.regs));
+        g_assert_cmpmem(&before.sregs, sizeof(before.sregs), &after.sregs, sizeof(after.sregs));
+        g_assert_cmpmem(&before.lapic, sizeof(before.lapic), &after.lapic, sizeof(after.lapic));
+        g_assert_cmpmem(&before.events, sizeof(before.events), &after.events, sizeof(after.events));
+        g_assert_cmpmem(before.xsave, before.xsave_size, after.xsave, after.xsave_size);
+        g_assert_cmpint(before.mp_state.mp_state, ==, after.mp_state.mp_state);
+        g_assert_cmpuint(before.msr_count, >, 10);
+        g_assert_cmpuint(before.msr_count, ==, after.msr_count);
+        vcpu_state_clear(&before);
+        vcpu_state_clear(&after);
+    }
+    machine_destroy(m);
+}
+
 /* ---- resets ---- */
 
 static void a_reset_starts_from_power_on(void)
@@ -836,6 +871,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/pause-again-and-again",
                     pauses_that_follow_each_other_at_once_are_not_lost);
     g_test_add_func("/kvm/pause-completes-accesses", accesses_are_complete_when_paused);
+    g_test_add_func("/kvm/state", state_goes_out_and_in_again_unchanged);
     g_test_add_func("/kvm/reset", a_reset_starts_from_power_on);
     g_test_add_func("/kvm/reset-after-fault", a_reset_revives_a_faulted_vcpu);
     g_test_add_func("/kvm/second-vcpu", a_second_vcpu_starts_by_init_and_sipi);

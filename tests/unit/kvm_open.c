@@ -77,11 +77,11 @@ static void a_missing_device_is_named(void)
     struct attempt a;
     struct vm_probe probe;
 
+    vm_probe("/nonexistent/kvm", &probe);
     set_up(&a);
     a.config.kvm_path = "/nonexistent/kvm";
-    refuse(&a, "/nonexistent/kvm does not exist", "virtualization");
+    refuse(&a, "/nonexistent/kvm does not exist", probe.hardware ? "modprobe" : "virtualization");
     tear_down(&a);
-    vm_probe("/nonexistent/kvm", &probe);
     g_assert_false(probe.present);
     g_assert_false(probe.usable);
     g_assert_cmpuint(strlen(probe.detail), >, 0);
