@@ -30,6 +30,7 @@ static void setup(struct fixture *x, gconstpointer data)
     g_assert_no_error(error);
     x->chardev = char_open(options, x->h->loop, &error);
     g_assert_no_error(error);
+    close(fds[0]); /* the backend has its own */
     x->line = fds[1];
     struct serial_config config = {.name = "serial0",
                                    .ports = x->h->ports,

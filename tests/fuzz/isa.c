@@ -45,6 +45,7 @@ static void create(struct machine *m)
     g_autofree char *text = g_strdup_printf("type=fd,fd=%d", fds[0]);
     g_autoptr(options_t) options = options_parse(char_options, "--serial", text, NULL);
     m->chardev = char_open(options, h->loop, NULL);
+    close(fds[0]); /* it has its own */
     m->line = fds[1];
     struct serial_config serial = {.name = "serial0",
                                    .ports = h->ports,
