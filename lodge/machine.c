@@ -357,6 +357,12 @@ static bool create_platform(struct machine *machine, GError **error)
     return true;
 }
 
+/* The bridge is reset, paused and saved with the others, but is in nobody's configuration. */
+static struct device *bridge_device(struct machine *machine)
+{
+    return &pci_host_function(machine->host, 0, 0)->device;
+}
+
 struct machine *machine_create(const struct config *config, const struct machine_hooks *hooks,
                                GError **error)
 {
@@ -377,7 +383,8 @@ struct machine *machine_create(const struct config *config, const struct machine
     lay_out_windows(machine);
     machine->host =
         pci_host_create(machine->memory, machine->mmio, machine->ports, &machine->windows, error);
-    if (!machine->host || !create_loops(machine, error))
+    if (!machine->host || !devices_add(&machine->devices, bridge_device(machine), error) ||
+        !create_loops(machine, error))
         goto fail;
     machine->env = (struct pci_environment){
         .memory = machine->memory,
@@ -415,8 +422,10 @@ void machine_destroy(struct machine *machine)
         ;
     g_ptr_array_unref(machine->entries);
     g_ptr_array_unref(machine->loops);
-    if (machine->host)
+    if (machine->host) {
+        devices_remove(&machine->devices, bridge_device(machine));
         pci_host_destroy(machine->host);
+    }
     vm_destroy(machine->vm);
     bus_destroy(machine->mmio);
     bus_destroy(machine->ports);
