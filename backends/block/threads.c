@@ -6,6 +6,9 @@
  * WORKERS_MAX threads that are started as work comes up and stay until the last disk is closed. A
  * finished request goes on the list of its disk's port, whose eventfd wakes the disk's loop.
  *
+ * Writes to a file through the page cache are carried out one after the other, by one thread: they
+ * would only wait for each other at the file's lock. Their completions are reported in groups.
+ *
  * What certainly does not wait is done at once, in the kick: small reads and writes of files in
  * memory (tmpfs), and reads that the page cache can answer (RWF_NOWAIT). Handing them to a thread and
  * back costs many times what they take.
@@ -26,6 +29,8 @@
 
 #define WORKERS_MAX  16u
 #define INLINE_BYTES (128u << 10) /* the most that is copied on the loop for one request */
+#define GROUP        16u          /* completed writes that the loop is woken for, at the latest */
+#define GROUP_BYTES  (64u << 10)
 
 struct worker_port {
     struct block *block;
@@ -35,7 +40,10 @@ struct worker_port {
     struct block_request *submitted, **submitted_last; /* until the kick; loop's thread */
     unsigned submitted_count;
     struct block_request *done; /* newest first; atomic: workers push, the loop takes all */
-    unsigned pending;           /* queued or running; under the pool's lock */
+    /* Under the pool's lock: */
+    unsigned pending; /* queued or running */
+    bool writing;     /* a thread carries out writes that wait for each other, or is about to */
+    struct block_request *writes, **writes_last; /* for that thread */
 };
 
 /* One for the process: guarded by its lock. */
@@ -57,7 +65,8 @@ static struct {
 
 /* ---- workers ---- */
 
-static void port_push(struct worker_port *port, struct block_request *request)
+/* Puts @request on the list of completed ones; true if that was empty. */
+static bool port_push(struct worker_port *port, struct block_request *request)
 {
     struct block_request *head = __atomic_load_n(&port->done, __ATOMIC_RELAXED);
 
@@ -65,8 +74,63 @@ static void port_push(struct worker_port *port, struct block_request *request)
         request->next = head;
     } while (!__atomic_compare_exchange_n(&port->done, &head, request, true, __ATOMIC_RELEASE,
                                           __ATOMIC_RELAXED));
-    if (!head)
-        eventfd_write(port->event_fd, 1);
+    return !head;
+}
+
+static bool execute(struct worker_port *port, struct block_request *request)
+{
+    request->backend = GINT_TO_POINTER(raw_execute(port->file, request));
+    return port_push(port, request);
+}
+
+/* Under the lock. The port may be gone when it is released. */
+static void port_finished(struct worker_port *port)
+{
+    if (--port->pending == 0)
+        pthread_cond_broadcast(&pool.drained);
+}
+
+static struct block_request *take_first(struct block_request **first, struct block_request ***last)
+{
+    struct block_request *request = *first;
+
+    if (request) {
+        *first = request->next;
+        if (!*first)
+            *last = first;
+    }
+    return request;
+}
+
+/* Is it one of those that a file takes one at a time? */
+static bool is_serial(const struct worker_port *port, const struct block_request *request)
+{
+    return request->operation == BLOCK_WRITE && !port->file->direct && !port->file->is_device;
+}
+
+/* Carries out @request and what comes in meanwhile; called and returns with the lock held. */
+static void run_writes(struct worker_port *port, struct block_request *request)
+{
+    unsigned count = 0, bytes = 0;
+
+    while (request) {
+        struct block_request *next;
+
+        count++;
+        bytes += MIN(request->length, GROUP_BYTES);
+        pthread_mutex_unlock(&pool.lock);
+        execute(port, request);
+        pthread_mutex_lock(&pool.lock);
+        next = take_first(&port->writes, &port->writes_last);
+        if (!next || count >= GROUP || bytes >= GROUP_BYTES) {
+            worker_port_wake(port);
+            count = bytes = 0;
+        }
+        if (!next)
+            port->writing = false;
+        port_finished(port);
+        request = next;
+    }
 }
 
 static void *worker(void *opaque)
@@ -75,29 +139,25 @@ static void *worker(void *opaque)
     for (;;) {
         struct block_request *request;
         struct worker_port *port;
-        int result;
 
         while (!pool.first && !pool.quit)
             pthread_cond_wait(&pool.work, &pool.lock);
-        request = pool.first;
+        request = take_first(&pool.first, &pool.last);
         if (!request)
             break;
-        pool.first = request->next;
         pool.queued--;
         pool.busy++;
-        if (!pool.first)
-            pool.last = &pool.first;
-        pthread_mutex_unlock(&pool.lock);
-
         port = request->backend;
-        result = raw_execute(port->file, request);
-        request->backend = GINT_TO_POINTER(result);
-        port_push(port, request);
-
-        pthread_mutex_lock(&pool.lock);
+        if (is_serial(port, request)) {
+            run_writes(port, request);
+        } else {
+            pthread_mutex_unlock(&pool.lock);
+            if (execute(port, request))
+                worker_port_wake(port);
+            pthread_mutex_lock(&pool.lock);
+            port_finished(port);
+        }
         pool.busy--;
-        if (--port->pending == 0)
-            pthread_cond_broadcast(&pool.drained);
     }
     pthread_mutex_unlock(&pool.lock);
     return NULL;
@@ -184,6 +244,7 @@ struct worker_port *worker_port_create(struct block *block, struct raw_file *fil
     port->event_fd = event_fd;
     port->source = loop_eventfd_create(block->loop, event_fd, port_ready, port);
     block_list_init(&port->submitted, &port->submitted_last);
+    block_list_init(&port->writes, &port->writes_last);
     pthread_mutex_lock(&pool.lock);
     if (pool.ports++ == 0)
         block_list_init(&pool.first, &pool.last);
@@ -230,29 +291,48 @@ static void fail_submitted(struct worker_port *port)
         port_push(port, request);
         request = next;
     }
+    worker_port_wake(port);
+}
+
+/* Under the lock. How many requests there are now for other threads than one that writes already. */
+static unsigned enqueue_submitted(struct worker_port *port)
+{
+    struct block_request *request;
+    unsigned count = 0;
+
+    port->pending += port->submitted_count;
+    while ((request = take_first(&port->submitted, &port->submitted_last))) {
+        bool serial = is_serial(port, request);
+
+        if (serial && port->writing) {
+            block_list_add(&port->writes_last, request);
+            continue;
+        }
+        port->writing |= serial;
+        block_list_add(&pool.last, request);
+        count++;
+    }
+    pool.queued += count;
+    return count;
 }
 
 void worker_port_kick(struct worker_port *port)
 {
-    unsigned count = port->submitted_count;
+    unsigned count = 0;
     bool no_workers;
 
-    if (!count)
+    if (!port->submitted_count)
         return;
     pthread_mutex_lock(&pool.lock);
-    while (pool.queued + count > pool.threads - pool.busy && start_worker())
+    no_workers = pool.threads == 0 && !start_worker();
+    if (!no_workers)
+        count = enqueue_submitted(port);
+    while (pool.queued > pool.threads - pool.busy && start_worker())
         continue;
-    no_workers = pool.threads == 0;
-    if (!no_workers) {
-        *pool.last = port->submitted;
-        pool.last = port->submitted_last;
-        pool.queued += count;
-        port->pending += count;
-        if (count == 1)
-            pthread_cond_signal(&pool.work);
-        else
-            pthread_cond_broadcast(&pool.work);
-    }
+    if (count == 1)
+        pthread_cond_signal(&pool.work);
+    else if (count)
+        pthread_cond_broadcast(&pool.work);
     pthread_mutex_unlock(&pool.lock);
     if (no_workers)
         fail_submitted(port);
