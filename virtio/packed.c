@@ -47,20 +47,14 @@ static int packed_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t
 {
     unsigned entries = length / sizeof(struct vring_packed_desc);
     struct vring_packed_desc desc;
+    int ret = virtq_begin_indirect(vq, chain, table, length);
 
-    if (!vq->features.indirect)
-        return virtq_break(vq, "indirect descriptor, which was not negotiated");
-    if (!entries || length % sizeof(desc) || entries > VIRTQ_MAX_SIZE)
-        return virtq_break(vq, "length of an indirect table");
-    chain->limit = entries;
-    for (unsigned i = 0; i < entries; i++) {
-        int ret = virtq_read_indirect(vq, table, i, &desc);
+    for (unsigned i = 0; i < entries && !ret; i++) {
+        ret = virtq_read_indirect(vq, chain, i, &desc);
         if (!ret)
             ret = virtq_chain_add(vq, chain, desc.addr, desc.len, desc.flags & VRING_DESC_F_WRITE);
-        if (ret)
-            return ret;
     }
-    return 0;
+    return ret;
 }
 
 /* Reads the chain that starts at next_avail: 0 with the number of @slots and the buffer id. */

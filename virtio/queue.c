@@ -165,11 +165,33 @@ int virtq_chain_add(struct virtq *vq, struct virtq_chain *chain, uint64_t addres
     return 0;
 }
 
-int virtq_read_indirect(struct virtq *vq, uint64_t table, unsigned index, void *descriptor)
+int virtq_begin_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t table,
+                         uint32_t length)
 {
-    uint64_t address = table + 16 * (uint64_t)index;
-    int ret = address < table ? -EFAULT : dma_read(vq->dma, address, descriptor, 16);
+    unsigned entries = length / 16;
 
+    if (!vq->features.indirect)
+        return virtq_break(vq, "indirect descriptor, which was not negotiated");
+    if (!entries || length % 16 || entries > VIRTQ_MAX_SIZE)
+        return virtq_break(vq, "length of an indirect table");
+    chain->limit = chain->descriptors + entries;
+    chain->table = table;
+    chain->host = dma_map_ring(vq->dma, table, length);
+    return 0;
+}
+
+int virtq_read_indirect(struct virtq *vq, const struct virtq_chain *chain, unsigned index,
+                        void *descriptor)
+{
+    uint64_t address = chain->table + 16 * (uint64_t)index;
+    int ret;
+
+    if (chain->host) {
+        memcpy(descriptor, chain->host + 16 * index, 16);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); /* a copy, not to be read again */
+        return 0;
+    }
+    ret = address < chain->table ? -EFAULT : dma_read(vq->dma, address, descriptor, 16);
     if (ret == -EACCES || ret == -EAGAIN)
         return -EAGAIN;
     return ret ? virtq_break(vq, "indirect table outside of guest RAM") : 0;

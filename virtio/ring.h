@@ -60,6 +60,8 @@ struct virtq_chain {
     struct virtq_element *element;
     unsigned descriptors; /* read so far */
     unsigned limit;       /* that many at most */
+    uint64_t table;       /* the indirect table, and where it is mapped when it lies in one piece */
+    const uint8_t *host;
 };
 
 /* Marks the queue broken; always -EBADMSG, for `return virtq_break(...)`. */
@@ -68,8 +70,12 @@ int virtq_break(struct virtq *vq, const char *why);
  * closed meanwhile: then nothing is to be popped. */
 int virtq_chain_add(struct virtq *vq, struct virtq_chain *chain, uint64_t address, uint32_t length,
                     bool device_writes);
-/* Reads descriptor @index of the indirect table at @table. 0 or -errno as above. */
-int virtq_read_indirect(struct virtq *vq, uint64_t table, unsigned index, void *descriptor);
+/* Begins reading the indirect table of @length bytes at @table; then its descriptors one by one. 0 or
+ * -errno as above. */
+int virtq_begin_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t table,
+                         uint32_t length);
+int virtq_read_indirect(struct virtq *vq, const struct virtq_chain *chain, unsigned index,
+                        void *descriptor);
 
 int split_map(struct virtq *vq);
 int split_pop(struct virtq *vq, struct virtq_element *element);

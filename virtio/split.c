@@ -58,15 +58,12 @@ static int split_indirect(struct virtq *vq, struct virtq_chain *chain, uint64_t 
     unsigned entries = length / sizeof(struct vring_desc);
     unsigned index = 0;
     struct vring_desc desc;
-    int ret;
+    int ret = virtq_begin_indirect(vq, chain, table, length);
 
-    if (!vq->features.indirect)
-        return virtq_break(vq, "indirect descriptor, which was not negotiated");
-    if (!entries || length % sizeof(desc) || entries > VIRTQ_MAX_SIZE)
-        return virtq_break(vq, "length of an indirect table");
-    chain->limit = chain->descriptors + entries;
+    if (ret)
+        return ret;
     for (;;) {
-        ret = virtq_read_indirect(vq, table, index, &desc);
+        ret = virtq_read_indirect(vq, chain, index, &desc);
         if (ret)
             return ret;
         if (desc.flags & VRING_DESC_F_INDIRECT)
