@@ -55,5 +55,7 @@ bool config_has_device(const struct config *config, const char *type);
 char *config_to_json(const struct config *config);
 /* --memory in bytes: a bare number is MiB, as for other monitors. */
 bool config_memory(const struct config *config, uint64_t *bytes, GError **error);
+/* --timeout in seconds; 0 without one. */
+bool config_timeout(const struct config *config, double *seconds, GError **error);
 
 #endif

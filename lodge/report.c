@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/exit.h"
@@ -201,6 +202,23 @@ JsonObject *report_stats(struct machine *machine)
     return object;
 }
 
+/* A file appears whole or not at all; what is no file (/dev/stdout, a pipe) is written to. */
+static bool write_text(const char *path, const char *text, GError **error)
+{
+    struct stat status;
+    FILE *file;
+    bool written;
+
+    if (lstat(path, &status) || S_ISREG(status.st_mode))
+        return g_file_set_contents(path, text, -1, error);
+    file = fopen(path, "we");
+    written = file && fputs(text, file) >= 0;
+    written = file && !fclose(file) && written;
+    if (!written)
+        g_set_error_literal(error, G_FILE_ERROR, g_file_error_from_errno(errno), g_strerror(errno));
+    return written;
+}
+
 bool report_write(struct machine *machine, const char *path, int exit_code, int64_t started_ns,
                   GError **error)
 {
@@ -231,7 +249,7 @@ bool report_write(struct machine *machine, const char *path, int exit_code, int6
     json_generator_set_pretty(generator, TRUE);
     text = json_generator_to_data(generator, NULL);
     json_node_unref(root);
-    if (g_file_set_contents(path, text, -1, &reason))
+    if (write_text(path, text, &reason))
         return true;
     g_set_error(error, OPTIONS_ERROR, 0, "--result: %s: %s", path, reason->message);
     return false;

@@ -24,6 +24,7 @@
 #include "lodge/machine.h"
 #include "lodge/report.h"
 #include "vmm/log.h"
+#include "vmm/setup.h"
 #include "vmm/trace.h"
 
 /* One run: what has to be undone at its end. */
@@ -51,10 +52,28 @@ static int open_output(const char *path, const char *what, GError **error)
 
     if (!path)
         return -1;
-    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    fd = setup_open(path, O_WRONLY | O_APPEND | O_CLOEXEC, 0644);
     if (fd < 0)
         g_set_error(error, OPTIONS_ERROR, 0, "%s: %s: %s", what, path, g_strerror(errno));
     return fd;
+}
+
+/* What can't be written at the end is better known now. */
+static bool check_result(const char *path, GError **error)
+{
+    g_autofree char *folder = path ? g_path_get_dirname(path) : NULL;
+
+    if (!path)
+        return true;
+    if (access(folder, W_OK | X_OK))
+        g_set_error(error, OPTIONS_ERROR, 0, "--result: %s: %s: %s", path, folder,
+                    g_strerror(errno));
+    else if (g_file_test(path, G_FILE_TEST_IS_DIR))
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--result: %s: is a directory; give the name of a file in it", path);
+    else
+        return true;
+    return false;
 }
 
 static bool set_up_log(struct run *run, GError **error)
@@ -96,20 +115,14 @@ static void timed_out(void *opaque)
 
 static bool set_timeout(struct run *run, GError **error)
 {
-    const char *text = options_string(run->config->run, "timeout");
-    char *end;
     double seconds;
 
-    if (!text)
-        return true;
-    seconds = g_ascii_strtod(text, &end);
-    if (*end || end == text || !(seconds > 0) || seconds > 1e7) {
-        options_set_error(error, run->config->run, "timeout",
-                          "must be seconds, more than 0, for example 30 or 0.5");
+    if (!config_timeout(run->config, &seconds, error))
         return false;
+    if (seconds > 0) {
+        run->timeout = loop_timer_create(loop_main(), timed_out, run);
+        loop_timer_set(run->timeout, loop_now_ns() + (int64_t)(seconds * 1e9));
     }
-    run->timeout = loop_timer_create(loop_main(), timed_out, run);
-    loop_timer_set(run->timeout, loop_now_ns() + (int64_t)(seconds * 1e9));
     return true;
 }
 
@@ -233,6 +246,7 @@ static void finish(struct run *run)
     config_free(run->config);
     log_set_fd(-1);
     trace_set_fd(-1);
+    setup_undo(); /* does nothing after a start */
     if (run->log_fd >= 0)
         close(run->log_fd);
     if (run->trace_fd >= 0)
@@ -258,7 +272,9 @@ int command_run(char **argv)
             code = 0;
         }
     } else if (run.config && set_up_log(&run, &error) &&
+               check_result(options_string(run.config->run, "result"), &error) &&
                guest_complete_config(run.config, &error) && start(&run, &error)) {
+        setup_keep();
         loop_run(loop_main());
         code = conclude(&run);
     }

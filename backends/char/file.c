@@ -16,6 +16,7 @@
 
 #include "backends/char/driver.h"
 #include "vmm/log.h"
+#include "vmm/setup.h"
 
 struct file {
     int in, out; /* -1: none; may be the same */
@@ -58,7 +59,7 @@ static bool file_open(struct chardev *chardev, const struct options *options, GE
     int how = options_bool(options, "append") ? O_APPEND : O_TRUNC;
     struct file *file = file_new(chardev, g_strdup(path));
 
-    file->out = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | how, 0666);
+    file->out = setup_open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | how, 0666);
     if (file->out < 0) {
         options_set_error(error, options, "path", "%s%s", g_strerror(errno),
                           errno == ENXIO    ? "; a FIFO needs its reader first"

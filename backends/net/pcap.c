@@ -18,6 +18,7 @@
 
 #include "backends/net/driver.h"
 #include "vmm/log.h"
+#include "vmm/setup.h"
 
 #define PCAP_MAGIC_NS      0xa1b23c4du
 #define PCAP_LINK_ETHERNET 1u
@@ -163,7 +164,7 @@ struct net *net_pcap_open(struct net *inner, const struct options *options, GErr
         uint16_t major, minor;
         uint32_t zone, accuracy, snap_length, link;
     } header = {PCAP_MAGIC_NS, 2, 4, 0, 0, NET_MAX_FRAME, PCAP_LINK_ETHERNET};
-    int fd = open(options_string(options, "pcap"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = setup_open(options_string(options, "pcap"), O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
     struct pcap *pcap;
 
     if (fd < 0 || write(fd, &header, sizeof(header)) != sizeof(header)) {
