@@ -12,7 +12,9 @@
 
 #include "lodge/options.h"
 
-#define CONFIG_MAX_FILE (1u << 20)
+#define CONFIG_MAX_FILE     (1u << 20)
+#define CONFIG_MAX_DEPTH    16
+#define CONFIG_MAX_BRACKETS 4000
 
 static void device_config_free(gpointer data)
 {
@@ -129,6 +131,10 @@ static void add_member(JsonObject *object, const char *key, const char *value)
         json_object_set_string_member(object, key, value);
         return;
     }
+    /* What a --config file has there is not looked at before the end: it may be no list at all. */
+    if (json_object_has_member(object, key) &&
+        !JSON_NODE_HOLDS_ARRAY(json_object_get_member(object, key)))
+        return;
     if (!json_object_has_member(object, key))
         json_object_set_array_member(object, key, json_array_new());
     json_array_add_string_element(json_object_get_array_member(object, key), value);
@@ -149,6 +155,14 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
                              error);
 }
 
+/* The string that @node is, or NULL. */
+static const char *string_of(JsonNode *node)
+{
+    return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == G_TYPE_STRING
+               ? json_node_get_string(node)
+               : NULL;
+}
+
 static bool load_devices(struct config *config, JsonNode *node, const char *path, GError **error)
 {
     JsonArray *array = JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
@@ -156,8 +170,7 @@ static bool load_devices(struct config *config, JsonNode *node, const char *path
     for (guint i = 0; array && i < json_array_get_length(array); i++) {
         JsonNode *element = json_array_get_element(array, i);
         JsonObject *object = JSON_NODE_HOLDS_OBJECT(element) ? json_node_get_object(element) : NULL;
-        const char *name =
-            object ? json_object_get_string_member_with_default(object, "device", NULL) : NULL;
+        const char *name = object ? string_of(json_object_get_member(object, "device")) : NULL;
         g_autofree char *what = g_strdup_printf("%s: devices[%u]", path, i);
         const struct device_type *type;
         struct device_config *device;
@@ -191,14 +204,21 @@ static bool load_command(struct config *config, JsonNode *node, const char *path
 {
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
 
-    if (!JSON_NODE_HOLDS_ARRAY(node)) {
-        g_set_error(error, OPTIONS_ERROR, 0, "%s: \"command\" must be an array of strings", path);
-        return false;
-    }
-    for (guint i = 0; i < json_array_get_length(json_node_get_array(node)); i++) {
-        const char *word = json_array_get_string_element(json_node_get_array(node), i);
+    JsonArray *array = JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    guint length = array ? json_array_get_length(array) : 0;
 
-        g_strv_builder_add(builder, word ? word : "");
+    for (guint i = 0; i < length; i++) {
+        const char *word = string_of(json_array_get_element(array, i));
+
+        if (word)
+            g_strv_builder_add(builder, word);
+        else
+            length = 0;
+    }
+    if (!length) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--config: %s: \"command\" must be an array of strings, at least one", path);
+        return false;
     }
     g_strfreev(config->command);
     config->command = g_strv_builder_end(builder);
@@ -218,9 +238,13 @@ static bool load_file(struct config *config, JsonObject *run, const char *path, 
     JsonNode *node;
 
     if (!g_file_get_contents(path, &text, &length, &reason) || length > CONFIG_MAX_FILE ||
+        !options_json_is_flat(text, CONFIG_MAX_DEPTH, CONFIG_MAX_BRACKETS) ||
         !json_parser_load_from_data(parser, text, length, &reason)) {
         g_set_error(error, OPTIONS_ERROR, 0, "--config: %s: %s", path,
-                    reason ? reason->message : "larger than 1 MiB");
+                    reason ? reason->message
+                    : length > CONFIG_MAX_FILE
+                        ? "larger than 1 MiB"
+                        : "nested deeper than 16 levels, or more than 4000 brackets");
         return false;
     }
     node = json_parser_get_root(parser);
@@ -239,6 +263,10 @@ static bool load_file(struct config *config, JsonObject *run, const char *path, 
         } else if (!strcmp(name, "command")) {
             if (!load_command(config, node, path, error))
                 return false;
+        } else if (!strcmp(name, "config")) {
+            g_set_error(error, OPTIONS_ERROR, 0,
+                        "--config: %s: \"config\" is not taken from a file", path);
+            return false;
         } else {
             json_object_set_member(run, name, json_node_copy(node));
         }
@@ -299,6 +327,8 @@ struct config *config_from_arguments(char **argv, GError **error)
 {
     g_autoptr(config_t) config = config_new();
     g_autoptr(JsonObject) run = json_object_new();
+    uint64_t memory;
+    double timeout;
 
     for (; *argv; argv++) {
         bool value_used;
@@ -322,7 +352,10 @@ struct config *config_from_arguments(char **argv, GError **error)
             argv++;
     }
     config->run = options_from_json(run_options, "run", run, error);
-    return config->run ? g_steal_pointer(&config) : NULL;
+    if (!config->run || !config_memory(config, &memory, error) ||
+        !config_timeout(config, &timeout, error))
+        return NULL;
+    return g_steal_pointer(&config);
 }
 
 char *config_to_json(const struct config *config)
@@ -369,4 +402,20 @@ bool config_memory(const struct config *config, uint64_t *bytes, GError **error)
         return false;
     }
     return true;
+}
+
+bool config_timeout(const struct config *config, double *seconds, GError **error)
+{
+    const char *text = options_string(config->run, "timeout");
+    char *end;
+
+    *seconds = 0;
+    if (!text)
+        return true;
+    *seconds = g_ascii_strtod(text, &end);
+    if (!*end && end != text && *seconds > 0 && *seconds <= 1e7)
+        return true;
+    options_set_error(error, config->run, "timeout",
+                      "must be seconds, more than 0, for example 30 or 0.5");
+    return false;
 }

@@ -62,6 +62,7 @@ static void client_flush(struct client *client)
     if (client->out->len > CONTROL_MAX_BACKLOG) {
         log_warn("control", "a client does not read its answers: disconnected");
         client->dead = true;
+        shutdown(client->fd, SHUT_RDWR); /* client_ready frees it */
     }
     client_update(client);
 }
@@ -73,8 +74,11 @@ static void client_send(struct client *client, JsonObject *object)
     g_autofree char *text = NULL;
 
     json_node_take_object(node, object);
-    text = json_to_string(node, FALSE);
+    if (!client->dead)
+        text = json_to_string(node, FALSE);
     json_node_unref(node);
+    if (!text)
+        return;
     g_string_append(client->out, text);
     g_string_append(client->out, "\r\n");
     client_flush(client);
@@ -149,25 +153,6 @@ static void execute(struct client *client, const struct control_command *command
     client_send(client, answer);
 }
 
-/* Nesting beyond the bound would cost the parser's stack. */
-static bool too_deep(const char *line)
-{
-    unsigned depth = 0;
-    bool string = false;
-
-    for (; *line; line++) {
-        if (string && *line == '\\' && line[1])
-            line++;
-        else if (*line == '"')
-            string = !string;
-        else if (!string && (*line == '{' || *line == '[') && ++depth > CONTROL_MAX_DEPTH)
-            return true;
-        else if (!string && (*line == '}' || *line == ']') && depth)
-            depth--;
-    }
-    return false;
-}
-
 static void handle_object(struct client *client, JsonObject *object)
 {
     JsonNode *id = json_object_get_member(object, "id");
@@ -206,8 +191,9 @@ static void handle_line(struct client *client, const char *line)
 
     if (!line[strspn(line, " \t\r")])
         return;
-    if (too_deep(line)) {
-        send_error(client, NULL, "GenericError", "JSON is nested deeper than 16 levels");
+    if (!options_json_is_flat(line, CONTROL_MAX_DEPTH, CONTROL_MAX_BRACKETS)) {
+        send_error(client, NULL, "GenericError",
+                   "JSON is nested deeper than 16 levels, or has more than 1000 brackets");
         return;
     }
     if (!json_parser_load_from_data(parser, line, -1, &error)) {

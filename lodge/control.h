@@ -20,10 +20,11 @@
 
 #include "lodge/machine.h"
 
-#define CONTROL_MAX_LINE    65536u
-#define CONTROL_MAX_DEPTH   16u
-#define CONTROL_MAX_BACKLOG (4u << 20)
-#define CONTROL_MAX_CLIENTS 16u
+#define CONTROL_MAX_LINE     65536u
+#define CONTROL_MAX_DEPTH    16u
+#define CONTROL_MAX_BRACKETS 1000u
+#define CONTROL_MAX_BACKLOG  (4u << 20)
+#define CONTROL_MAX_CLIENTS  16u
 
 struct control;
 

@@ -17,6 +17,10 @@
 #include "lodge/control.h"
 #include "lodge/exitcode.h"
 
+/* What is asked of an answer; the other side may be anything. */
+#define ANSWER_DEPTH    32
+#define ANSWER_BRACKETS 20000
+
 static int complain(const char *what, const char *why)
 {
     fprintf(stderr, "lodge: ctl: %s: %s\n", what, why);
@@ -50,7 +54,9 @@ static JsonNode *receive(FILE *stream)
     JsonNode *node = NULL;
 
     while (!node && getline(&line, &room, stream) > 0)
-        node = json_from_string(line, NULL);
+        node = options_json_is_flat(line, ANSWER_DEPTH, ANSWER_BRACKETS)
+                   ? json_from_string(line, NULL)
+                   : NULL;
     free(line);
     return node;
 }

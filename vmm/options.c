@@ -486,6 +486,27 @@ static bool json_member(struct options *options, const char *key, JsonNode *node
     return true;
 }
 
+bool options_json_is_flat(const char *text, unsigned depth, unsigned brackets)
+{
+    unsigned open = 0;
+    bool string = false;
+
+    for (const char *p = text; *p; p++)
+        if ((*p == '{' || *p == '[') && !brackets--)
+            return false;
+    for (; *text; text++) {
+        if (string && *text == '\\' && text[1])
+            text++;
+        else if (*text == '"')
+            string = !string;
+        else if (!string && (*text == '{' || *text == '[') && ++open > depth)
+            return false;
+        else if (!string && (*text == '}' || *text == ']') && open)
+            open--;
+    }
+    return true;
+}
+
 struct options *options_from_json(const struct option_spec *specs, const char *what,
                                   JsonObject *object, GError **error)
 {

@@ -92,6 +92,10 @@ bool options_mac(const struct options *options, const char *key,
                  uint8_t mac[6]);                                   /* false if unset */
 bool options_given(const struct options *options, const char *key); /* by the user, not a default */
 
+/* Can JSON @text be parsed without using up the stack? json-glib recurses at every bracket. No when it
+ * nests deeper than @depth, or has more than @brackets opening ones: what a string or a comment is,
+ * json-glib's scanner may see otherwise than we do (it knows single quotes), a count it can't escape. */
+bool options_json_is_flat(const char *text, unsigned depth, unsigned brackets);
 /* Parses one value as the option tree does: "64M" -> bytes. */
 bool options_parse_size(const char *text, uint64_t *bytes);
 /* The closest of a NULL-terminated list to a mistyped @word, or NULL. */

@@ -409,6 +409,20 @@ static void test_getters_check_the_type(void)
     g_test_trap_assert_stderr("*--disk: option 'path' has another type*");
 }
 
+static void test_json_that_is_not_flat(void)
+{
+    g_autofree char *many = g_strnfill(101, '[');
+    g_autofree char *quoted = g_strconcat("'\"'", many, NULL);
+
+    g_assert_true(options_json_is_flat("{\"a\": [1, {}], \"b\": \"[[[[{{{{\\\"[[\"}", 3, 100));
+    g_assert_false(options_json_is_flat("{\"a\": [1, {}]}", 2, 100));
+    g_assert_true(options_json_is_flat("[[], [], []]", 2, 4));
+    g_assert_false(options_json_is_flat("[[], [], []]", 2, 3));
+    /* The parser knows single quotes; a text that hides its brackets from us that way is counted. */
+    g_assert_false(options_json_is_flat(quoted, 16, 100));
+    g_assert_true(options_json_is_flat("", 0, 0));
+}
+
 #define ADD(NAME) g_test_add_func("/options/" #NAME, test_##NAME)
 
 int main(int argc, char **argv)
@@ -429,6 +443,7 @@ int main(int argc, char **argv)
     ADD(round_trips);
     ADD(set_error_names_the_value);
     ADD(reference_counting);
+    ADD(json_that_is_not_flat);
     ADD(getters_check_the_table);
     ADD(getters_check_the_type);
     return g_test_run();
