@@ -2,6 +2,8 @@
 /* create_virtio - virtio devices of a machine: the device, its PCI transport, and a slot (create.h) */
 #include "lodge/create.h"
 
+#include <string.h>
+
 #include "virtio/9p.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
@@ -48,7 +50,24 @@ static bool attach(struct machine *machine, struct machine_device *entry,
     }
 CREATE_VIRTIO(blk)
 CREATE_VIRTIO(rng)
-CREATE_VIRTIO(9p)
+
+/* A guest could only ever mount the first of two shares with the same tag. */
+bool create_virtio_9p(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    const char *tag = options_string(entry->options, "tag");
+
+    for (guint i = 0; i < machine->entries->len; i++) {
+        struct machine_device *other = g_ptr_array_index(machine->entries, i);
+
+        if (other->type == entry->type && !strcmp(options_string(other->options, "tag"), tag)) {
+            options_set_error(error, entry->options, "tag",
+                              "is taken by %s; tags are unique in a machine", other->id);
+            return false;
+        }
+    }
+    return attach(machine, entry,
+                  virtio_9p_create(entry->options, machine_io_loop(machine, entry), error), error);
+}
 
 static void set_link(struct machine_device *entry, bool up)
 {

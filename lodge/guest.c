@@ -153,8 +153,9 @@ static bool add_modules(struct initramfs *initramfs, const struct config *config
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     const char *const *given = options_list(config->run, "modules");
 
-    if (!g_file_test(tree, G_FILE_TEST_IS_DIR)) {
-        if (!given)
+    /* No version: perhaps no kernel at all, which loading it will tell. */
+    if (!*version || !g_file_test(tree, G_FILE_TEST_IS_DIR)) {
+        if (!given || !*given)
             return true;
         g_set_error(error, OPTIONS_ERROR, 0, "--module: kernel %s has no modules in %s", version,
                     tree);
