@@ -71,7 +71,7 @@ busybox_initrd() {
 # check NAME COMMANDS
 check() {
     tests=$((tests + 1))
-    local output
+    local output begun=${EPOCHREALTIME/./}
     if output=$( (eval "$2") 2>&1); then
         echo "ok $tests - $1"
     else
@@ -79,6 +79,7 @@ check() {
         printf '%s\n' "$output" | tail -n 30 | sed 's/^/# /'
         echo "not ok $tests - $1"
     fi
+    [ -z "${LODGE_E2E_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
 }
 
 # skip NAME REASON
