@@ -47,9 +47,11 @@ static struct virtio_net *to_net(struct virtio_device *vdev)
 void net_update_link(struct virtio_net *vnet)
 {
     uint16_t status = htole16(vnet->link && vnet->net->link_up ? VIRTIO_NET_S_LINK_UP : 0);
+    const uint8_t *now = vnet->vdev.config + offsetof(struct virtio_net_config, status);
 
-    virtio_device_set_config(&vnet->vdev, offsetof(struct virtio_net_config, status), &status,
-                             sizeof(status), true);
+    if (memcmp(now, &status, sizeof(status)))
+        virtio_device_set_config(&vnet->vdev, offsetof(struct virtio_net_config, status), &status,
+                                 sizeof(status), true);
 }
 
 struct link_change {
@@ -153,6 +155,7 @@ static int net_start(struct virtio_device *vdev)
         vnet->offload_bits = vdev->negotiated & NET_OFFLOAD_FEATURES;
     }
     vnet->loaded = false;
+    net_update_link(vnet); /* what was loaded may have had another */
     ret = net_apply_offloads(vnet, vnet->offload_bits);
     if (!ret)
         ret = set_used(vnet, vnet->active_pairs);
@@ -284,7 +287,6 @@ static bool net_after_load(struct virtio_device *vdev, GError **error)
         return false;
     }
     vnet->loaded = vdev->status & VIRTIO_CONFIG_S_DRIVER_OK;
-    net_update_link(vnet);
     return true;
 }
 
