@@ -34,6 +34,7 @@ struct pcap {
 static void record_frame(struct pcap *pcap, const struct iovec *iov, unsigned count, size_t size)
 {
     struct timespec now;
+    ssize_t written;
     uint32_t head[4];
     size_t length = MIN(size - NET_HEADER_SIZE, NET_MAX_FRAME);
 
@@ -46,9 +47,9 @@ static void record_frame(struct pcap *pcap, const struct iovec *iov, unsigned co
         head[3] = size - NET_HEADER_SIZE;
         memcpy(pcap->record, head, sizeof(head));
         net_iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
-        if (write(pcap->fd, pcap->record, sizeof(head) + length) !=
-            (ssize_t)(sizeof(head) + length)) {
-            log_warn("net", "pcap: %s: recording ends", g_strerror(errno));
+        written = write(pcap->fd, pcap->record, sizeof(head) + length);
+        if (written != (ssize_t)(sizeof(head) + length)) {
+            log_warn("net", "pcap: %s: recording ends", g_strerror(written < 0 ? errno : ENOSPC));
             close(pcap->fd);
             pcap->fd = -1;
         }
