@@ -77,7 +77,15 @@ static void send_command(FILE *stream, const char *name, JsonObject *arguments)
     fflush(stream);
 }
 
-/* KEY=VALUE words; a word without '=' is the value of the command's first argument. */
+static bool has_key(const struct option_spec *spec, const char *key)
+{
+    for (; spec && spec->key; spec++)
+        if (!strcmp(spec->key, key))
+            return true;
+    return false;
+}
+
+/* KEY=VALUE words; a word that names no argument is the value of the command's first one. */
 static JsonObject *read_arguments(char **words, const char *name)
 {
     JsonObject *arguments = json_object_new();
@@ -88,10 +96,12 @@ static JsonObject *read_arguments(char **words, const char *name)
     for (; *words; words++) {
         const char *equals = strchr(*words, '=');
         g_autofree char *key = equals ? g_strndup(*words, equals - *words) : NULL;
+        bool first =
+            command->name && command->arguments && (command->arguments[0].flags & OPTION_FIRST);
 
-        if (equals)
+        if (key && (!first || has_key(command->arguments, key)))
             json_object_set_string_member(arguments, key, equals + 1);
-        else if (command->name && command->arguments)
+        else if (first)
             json_object_set_string_member(arguments, command->arguments[0].key, *words);
         else
             json_object_set_string_member(arguments, *words, "on");
