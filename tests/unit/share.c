@@ -329,6 +329,31 @@ static void test_open_errors_name_the_path_and_the_remedy(void)
     scratch_remove(dir);
 }
 
+/* In a process of its own, since it gives up being root. */
+static void test_who_is_not_root_gets_no_passthrough(void)
+{
+    if (g_test_subprocess()) {
+        struct share_config config = {.path = "/tmp", .security = SHARE_SECURITY_PASSTHROUGH};
+        GError *error = NULL;
+        struct share *share;
+
+        if (geteuid() == 0) {
+            g_assert_cmpint(setresuid(65534, 65534, 65534), ==, 0);
+        }
+        g_assert_null(share_open(&config, &error));
+        g_assert_nonnull(strstr(error->message, "needs root; use security=none"));
+        g_clear_error(&error);
+        config.security = SHARE_SECURITY_AUTO;
+        share = share_open(&config, &error);
+        g_assert_no_error(error);
+        g_assert_false(share_is_passthrough(share));
+        share_close(share);
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+    g_test_trap_assert_passed();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -346,6 +371,8 @@ int main(int argc, char **argv)
     g_test_add_func("/share/attributes-through-path-descriptors",
                     test_attributes_through_path_descriptors);
     g_test_add_func("/share/readonly-refuses-every-change", test_readonly_refuses_every_change);
+    g_test_add_func("/share/who-is-not-root-gets-no-passthrough",
+                    test_who_is_not_root_gets_no_passthrough);
     g_test_add_func("/share/open-errors-name-the-path-and-the-remedy",
                     test_open_errors_name_the_path_and_the_remedy);
     return g_test_run();
