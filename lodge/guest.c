@@ -162,6 +162,8 @@ static bool add_modules(struct initramfs *initramfs, const struct config *config
         return false;
     }
     g_ptr_array_add(names, (gpointer) "?virtio_pci");
+    g_ptr_array_add(names, (gpointer) "?button"); /* the power button, and how init hears of it */
+    g_ptr_array_add(names, (gpointer) "?evdev");
     if (has_host_root(config)) {
         g_ptr_array_add(names, (gpointer) "?9p");
         g_ptr_array_add(names, (gpointer) "?overlay");
