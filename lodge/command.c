@@ -2,12 +2,12 @@
 /*
  * command - the host side of guest-images/protocol.md (command.h)
  *
- * A guest is not believed: frames are bounded, fields are parsed by length, and an exit that
- * announces more output than comes is waited for no longer than GRACE_NS.
+ * A guest is not believed: frames are bounded, fields are parsed by length, what it says is cleaned
+ * before a user reads it, and output that an exit announced is waited for no longer than GRACE_NS
+ * after the last that came. What our reader has not taken yet is waited for as long as it takes.
  */
 #include "lodge/command.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <inttypes.h>
 #include <string.h>
@@ -32,8 +32,10 @@ struct command {
     GByteArray *incoming, *outgoing;
     bool ready, started, exited, done, tty;
     bool input_sent; /* STDIN_EOF was sent */
+    bool broken;     /* what comes on the control port makes no sense */
     int status;
     uint64_t expected_output, expected_errors;
+    uint64_t received; /* output in all, when the grace timer was set */
     uint64_t init_ns, ready_ns;
     char *error;
     struct loop_timer *grace;
@@ -194,6 +196,11 @@ static void conclude(void *opaque)
     machine_request(command->machine, SHUTDOWN_COMMAND_DONE, command->status, command->error);
 }
 
+static bool output_done(const struct stream *stream, uint64_t expected)
+{
+    return stream_failed(stream) || (stream_received(stream) >= expected && !stream_waits(stream));
+}
+
 /* Done when all output that the guest announced has been written. */
 static void look_whether_done(void *opaque)
 {
@@ -201,9 +208,24 @@ static void look_whether_done(void *opaque)
 
     if (!command->exited || command->done)
         return;
-    if ((stream_received(command->output) >= command->expected_output &&
-         stream_received(command->errors) >= command->expected_errors))
+    if (output_done(command->output, command->expected_output) &&
+        output_done(command->errors, command->expected_errors))
         conclude(command);
+}
+
+/* Has nothing come for GRACE_NS, while we could have taken it? */
+static void grace_ended(void *opaque)
+{
+    struct command *command = opaque;
+    uint64_t received = stream_received(command->output) + stream_received(command->errors);
+
+    if (!stream_waits(command->output) && !stream_waits(command->errors) &&
+        received == command->received) {
+        conclude(command);
+        return;
+    }
+    command->received = received;
+    loop_timer_set(command->grace, loop_now_ns() + GRACE_NS);
 }
 
 static void handle_exit(struct command *command, const char *fields, size_t length)
@@ -214,20 +236,31 @@ static void handle_exit(struct command *command, const char *fields, size_t leng
     command->status = signal ? 128 + (signal & 127) : find_number(fields, length, "code", 0) & 255;
     command->expected_output = find_number(fields, length, "stdout", 0);
     command->expected_errors = find_number(fields, length, "stderr", 0);
+    command->received = stream_received(command->output) + stream_received(command->errors);
     loop_timer_set(command->grace, loop_now_ns() + GRACE_NS);
     look_whether_done(command);
+}
+
+/* What a guest says, as one line that does nothing to a terminal. */
+static char *clean(const char *text)
+{
+    char *line = g_utf8_make_valid(text, -1);
+
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
+    return line;
 }
 
 static void handle_error(struct command *command, const char *fields, size_t length)
 {
     const char *message = find_field(fields, length, "message");
-    const char *stage = find_field(fields, length, "stage");
 
+    if (!message)
+        message = find_field(fields, length, "stage");
     command->exited = true;
     command->status = find_number(fields, length, "code", LODGE_STATUS_FAILED) & 255;
-    g_free(command->error);
-    command->error = g_strdup_printf("%s%s%s", stage && !message ? stage : "",
-                                     message ? message : "", message || stage ? "" : "unknown");
+    command->error = clean(message ? message : "the guest does not say why");
     conclude(command);
 }
 
@@ -248,14 +281,18 @@ static void handle_frame(struct command *command, unsigned type, const char *fie
         send_start(command);
         break;
     case LODGE_FRAME_STARTED:
+        if (command->started || command->exited)
+            break;
         command->started = true;
         stream_start(command->input);
         break;
     case LODGE_FRAME_EXIT:
-        handle_exit(command, fields, length);
+        if (!command->exited)
+            handle_exit(command, fields, length);
         break;
     case LODGE_FRAME_ERROR:
-        handle_error(command, fields, length);
+        if (!command->exited)
+            handle_error(command, fields, length);
         break;
     }
 }
@@ -265,6 +302,8 @@ static size_t control_receive(void *opaque, const uint8_t *data, size_t size)
     struct command *command = opaque;
     struct lodge_frame_header header;
 
+    if (command->broken)
+        return size;
     g_byte_array_append(command->incoming, data, size);
     while (command->incoming->len >= sizeof(header)) {
         size_t length;
@@ -272,6 +311,7 @@ static size_t control_receive(void *opaque, const uint8_t *data, size_t size)
         memcpy(&header, command->incoming->data, sizeof(header));
         length = GUINT32_FROM_LE(header.length);
         if (length > LODGE_FRAME_MAX_TO_HOST) {
+            command->broken = true;
             machine_request(command->machine, SHUTDOWN_INTERNAL_ERROR, 0,
                             "the guest's init sent a control frame of more than 64 KiB");
             g_byte_array_set_size(command->incoming, 0);
@@ -311,7 +351,7 @@ static bool add_stream(struct virtio_device *console, const char *name, struct s
     return true;
 }
 
-struct command *command_create(const struct config *config)
+struct command *command_create(const struct config *config, const int descriptors[3])
 {
     struct command *command = g_new0(struct command, 1);
 
@@ -319,10 +359,10 @@ struct command *command_create(const struct config *config)
     command->tty = options_bool(config->run, "tty");
     command->incoming = g_byte_array_new();
     command->outgoing = g_byte_array_new();
-    command->input = stream_create_input(STDIN_FILENO, input_ended, command);
-    command->output = stream_create_output(STDOUT_FILENO, look_whether_done, command);
-    command->errors = stream_create_output(STDERR_FILENO, look_whether_done, command);
-    command->grace = loop_timer_create(loop_main(), conclude, command);
+    command->input = stream_create_input(descriptors[0], input_ended, command);
+    command->output = stream_create_output(descriptors[1], look_whether_done, command);
+    command->errors = stream_create_output(descriptors[2], look_whether_done, command);
+    command->grace = loop_timer_create(loop_main(), grace_ended, command);
     return command;
 }
 
@@ -343,6 +383,12 @@ void command_set_machine(struct command *command, struct machine *machine)
     command->machine = machine;
 }
 
+void command_write_out(struct command *command)
+{
+    stream_write_out(command->output);
+    stream_write_out(command->errors);
+}
+
 void command_destroy(struct command *command)
 {
     if (!command)
@@ -357,14 +403,9 @@ void command_destroy(struct command *command)
     g_free(command);
 }
 
-bool command_started(const struct command *command)
+bool command_guest_ends(const struct command *command)
 {
-    return command->started;
-}
-
-const char *command_error(const struct command *command)
-{
-    return command->error;
+    return command->exited;
 }
 
 void command_guest_times(const struct command *command, uint64_t *init_ns, uint64_t *ready_ns)

@@ -19,23 +19,25 @@
 struct command;
 struct virtio_device;
 
-/* @config has the command; it outlives the result. */
-struct command *command_create(const struct config *config);
+/* @config has the command; it outlives the result. @descriptors (not owned): the command's standard
+ * input, output and error. */
+struct command *command_create(const struct config *config, const int descriptors[3]);
 /* Adds the four ports to a console device that no transport has yet. */
 bool command_add_ports(struct command *command, struct virtio_device *console, GError **error);
 /* The machine that is to end with the command. */
 void command_set_machine(struct command *command, struct machine *machine);
 /* Before machine_destroy. */
-void command_destroy(struct command *command); /* writes out what it still holds */
+void command_destroy(struct command *command);
+/* At the end: writes out what it still holds of the command's output. */
+void command_write_out(struct command *command);
 
 /* Passes signal @number on; false while there is nothing to pass it to (the caller then ends). */
 bool command_signal(struct command *command, int number);
 void command_window_size(struct command *command, unsigned rows, unsigned columns);
 
-/* Has the command been started (so that a failure is its own)? */
-bool command_started(const struct command *command);
-/* Why no command ran, as the guest said, or NULL. */
-const char *command_error(const struct command *command);
+/* The guest powers off or resets: is it because its command has ended? The command then makes the
+ * request that ends the machine, once its output has been written. */
+bool command_guest_ends(const struct command *command);
 /* Nanoseconds of the guest's clock from its boot to init and to readiness; 0 if not known. */
 void command_guest_times(const struct command *command, uint64_t *init_ns, uint64_t *ready_ns);
 

@@ -9,6 +9,7 @@ int command_run(char **argv);
 int command_ctl(char **argv);
 int command_doctor(char **argv);
 int command_devices(char **argv);
+int command_prepare(char **argv);
 int command_manual(char **argv);     /* the manual page, from the option tables */
 int command_completion(char **argv); /* a bash completion, from the same tables */
 
@@ -17,9 +18,9 @@ struct subcommand {
     int (*run)(char **argv);
     const char *usage;
     const char *help;
-    bool hidden; /* used by the build */
+    bool hidden; /* used by the build and the tests */
 };
-extern const struct subcommand subcommands[]; /* main.c; ends with a NULL name */
+extern const struct subcommand subcommands[]; /* ends with a NULL name */
 
 /* The help of `lodge run`, on standard output. */
 void print_run_help(void);

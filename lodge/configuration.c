@@ -9,6 +9,7 @@
 
 #include <json-glib/json-glib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "lodge/options.h"
 
@@ -149,6 +150,10 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
         add_member(run, option->key, value ? value : "on");
         return true;
     }
+    if (!strcmp(option->name, "dry-run")) {
+        config->dry_run = true;
+        return true;
+    }
     if (!strcmp(option->name, "device"))
         return add_generic_device(config, value, error);
     return config_add_device(config, find_type(option->type, what, NULL), what, value ? value : "",
@@ -225,6 +230,28 @@ static bool load_command(struct config *config, JsonNode *node, const char *path
     return true;
 }
 
+/* The text of a regular file of a reasonable size, that does not nest its JSON without end. */
+static char *read_file(const char *path, gsize *length, GError **error)
+{
+    g_autofree char *text = NULL;
+    struct stat status;
+
+    if (!stat(path, &status) && !S_ISREG(status.st_mode)) {
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: is not a regular file", path);
+        return NULL;
+    }
+    if (!g_file_get_contents(path, &text, length, error))
+        return NULL;
+    if (*length <= CONFIG_MAX_FILE &&
+        options_json_is_flat(text, CONFIG_MAX_DEPTH, CONFIG_MAX_BRACKETS))
+        return g_steal_pointer(&text);
+    g_set_error(error, OPTIONS_ERROR, 0, "%s: %s", path,
+                *length > CONFIG_MAX_FILE
+                    ? "larger than 1 MiB"
+                    : "nested deeper than 16 levels, or more than 4000 brackets");
+    return NULL;
+}
+
 /* Moves the run options of the file at @path into @run, its devices and command into @config. */
 static bool load_file(struct config *config, JsonObject *run, const char *path, GError **error)
 {
@@ -237,14 +264,13 @@ static bool load_file(struct config *config, JsonObject *run, const char *path, 
     const char *name;
     JsonNode *node;
 
-    if (!g_file_get_contents(path, &text, &length, &reason) || length > CONFIG_MAX_FILE ||
-        !options_json_is_flat(text, CONFIG_MAX_DEPTH, CONFIG_MAX_BRACKETS) ||
-        !json_parser_load_from_data(parser, text, length, &reason)) {
-        g_set_error(error, OPTIONS_ERROR, 0, "--config: %s: %s", path,
-                    reason ? reason->message
-                    : length > CONFIG_MAX_FILE
-                        ? "larger than 1 MiB"
-                        : "nested deeper than 16 levels, or more than 4000 brackets");
+    text = read_file(path, &length, error);
+    if (!text) {
+        g_prefix_error(error, "--config: ");
+        return false;
+    }
+    if (!json_parser_load_from_data(parser, text, length, &reason)) {
+        g_set_error(error, OPTIONS_ERROR, 0, "--config: %s: %s", path, reason->message);
         return false;
     }
     node = json_parser_get_root(parser);
@@ -274,43 +300,52 @@ static bool load_file(struct config *config, JsonObject *run, const char *path, 
     return true;
 }
 
-/* One word of the command line; *value_used says whether the next word was taken as its value. */
-static bool apply_word(struct config *config, JsonObject *run, const char *word, const char *next,
-                       bool *value_used, GError **error)
+/* The option that @word is, and the value that it holds itself (or NULL). */
+static const struct cli_option *look_up(const char *word, const char **value, GError **error)
 {
     const struct cli_option *option = NULL;
-    const char *value = NULL;
-    size_t length;
+    size_t dashes = g_str_has_prefix(word, "--") ? 2 : 1;
+    size_t length = strcspn(word + dashes, "=");
+    g_autofree char *name = g_strndup(word + dashes, length);
 
-    *value_used = false;
-    if (g_str_has_prefix(word, "--")) {
-        length = strcspn(word + 2, "=");
-        option = find_option(word + 2, length);
-        value = word[2 + length] == '=' ? word + 3 + length : NULL;
-    } else if (word[0] == '-' && word[1]) {
+    if (word[0] != '-' || !word[1]) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "unexpected argument '%s'; a command for the guest comes after --", word);
+        return NULL;
+    }
+    if (dashes == 2) {
+        option = find_option(name, length);
+        *value = word[2 + length] == '=' ? word + 3 + length : NULL;
+    } else {
         for (const struct cli_option *o = cli_options; o->name && !option; o++)
             if (o->letter == word[1])
                 option = o;
-        value = word[2] ? word + 2 : NULL;
-    } else {
-        g_set_error(error, OPTIONS_ERROR, 0,
-                    "unexpected argument '%s'; a command for the guest comes after --", word);
-        return false;
+        *value = word[2] ? word + 2 : NULL;
     }
-    if (!option) {
-        g_autofree char *name = g_strndup(word + (word[1] == '-' ? 2 : 1),
-                                          strcspn(word + (word[1] == '-' ? 2 : 1), "="));
-
+    if (!option)
         unknown_option(name, error);
+    return option;
+}
+
+/* One word of the command line; *value_used says whether the next word was taken as its value. With
+ * @files only --config is carried out, else only what is not --config. */
+static bool apply_word(struct config *config, JsonObject *run, const char *word, const char *next,
+                       bool files, bool *value_used, GError **error)
+{
+    const char *value = NULL;
+    const struct cli_option *option = look_up(word, &value, error);
+    bool is_file;
+
+    *value_used = false;
+    if (!option)
         return false;
-    }
     if (!option->argument && value && word[1] != '-') {
         g_set_error(error, OPTIONS_ERROR, 0, "-%c takes no value, but '%s' follows it",
                     option->letter, value);
         return false;
     }
     if (option->argument && option->argument[0] != '[' && !value) {
-        if (!next) {
+        if (!next || !strcmp(next, "--")) {
             g_set_error(error, OPTIONS_ERROR, 0, "--%s needs a value: --%s %s", option->name,
                         option->name, option->argument);
             return false;
@@ -318,9 +353,34 @@ static bool apply_word(struct config *config, JsonObject *run, const char *word,
         value = next;
         *value_used = true;
     }
-    return option->key && !strcmp(option->key, "config")
-               ? load_file(config, run, value, error)
-               : apply_option(config, run, option, value, error);
+    is_file = !strcmp(option->name, "config");
+    if (is_file != files)
+        return true;
+    return is_file ? load_file(config, run, value, error)
+                   : apply_option(config, run, option, value, error);
+}
+
+/* Looks at all words before "--"; only at --config with @files, only at the rest without. */
+static bool apply_words(struct config *config, JsonObject *run, char **words, bool files,
+                        GError **error)
+{
+    for (; *words && strcmp(*words, "--"); words++) {
+        bool value_used;
+
+        if (!apply_word(config, run, *words, words[1], files, &value_used, error))
+            return false;
+        if (value_used)
+            words++;
+    }
+    if (!*words || files)
+        return true;
+    if (!words[1]) {
+        g_set_error(error, OPTIONS_ERROR, 0, "no command after --");
+        return false;
+    }
+    g_strfreev(config->command);
+    config->command = g_strdupv(words + 1);
+    return true;
 }
 
 struct config *config_from_arguments(char **argv, GError **error)
@@ -330,27 +390,9 @@ struct config *config_from_arguments(char **argv, GError **error)
     uint64_t memory;
     double timeout;
 
-    for (; *argv; argv++) {
-        bool value_used;
-
-        if (!strcmp(*argv, "--")) {
-            g_strfreev(config->command);
-            config->command = g_strdupv(argv + 1);
-            if (!config->command[0]) {
-                g_set_error(error, OPTIONS_ERROR, 0, "no command after --");
-                return NULL;
-            }
-            break;
-        }
-        if (!strcmp(*argv, "--dry-run")) {
-            config->dry_run = true;
-            continue;
-        }
-        if (!apply_word(config, run, *argv, argv[1], &value_used, error))
-            return NULL;
-        if (value_used)
-            argv++;
-    }
+    if (!apply_words(config, run, argv, true, error) ||
+        !apply_words(config, run, argv, false, error))
+        return NULL;
     config->run = options_from_json(run_options, "run", run, error);
     if (!config->run || !config_memory(config, &memory, error) ||
         !config_timeout(config, &timeout, error))

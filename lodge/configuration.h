@@ -4,7 +4,8 @@
  *
  * The tree has the run options (a struct options over run_options) and a list of devices, each with
  * its type and a struct options over that type's keys. `lodge run --dry-run` prints it as JSON, and
- * --config FILE loads what was printed; options on the command line then override or add.
+ * --config FILE loads what was printed; options on the command line override or add, wherever they
+ * stand. Of a value given twice, the last counts; lists add up.
  *
  * Thread: main.
  */

@@ -8,7 +8,6 @@
 static const char panic_mark[] = "Kernel panic - not syncing";
 
 struct console_tail {
-    GMutex lock;
     char text[CONSOLE_TAIL_SIZE];
     size_t used;    /* bytes in text, from its start */
     size_t matched; /* of panic_mark, at the end of what came so far */
@@ -21,7 +20,6 @@ struct console_tail *console_tail_create(void)
 {
     struct console_tail *tail = g_new0(struct console_tail, 1);
 
-    g_mutex_init(&tail->lock);
     tail->panic = g_string_new(NULL);
     return tail;
 }
@@ -30,7 +28,6 @@ void console_tail_destroy(struct console_tail *tail)
 {
     if (!tail)
         return;
-    g_mutex_clear(&tail->lock);
     g_string_free(tail->panic, TRUE);
     g_free(tail);
 }
@@ -42,7 +39,7 @@ static void look_for_panic(struct console_tail *tail, char c)
         if (c == '\n' || tail->panic->len > 400)
             tail->panic_done = true;
         else if (!tail->panic_done && c != '\r')
-            g_string_append_c(tail->panic, c);
+            g_string_append_c(tail->panic, c >= ' ' && c < 0x7f ? c : '?');
         return;
     }
     if (c != panic_mark[tail->matched])
@@ -57,7 +54,6 @@ static void look_for_panic(struct console_tail *tail, char c)
 
 void console_tail_append(struct console_tail *tail, const uint8_t *data, size_t size)
 {
-    g_mutex_lock(&tail->lock);
     for (size_t i = 0; i < size; i++)
         look_for_panic(tail, data[i]);
     if (size > sizeof(tail->text)) {
@@ -74,7 +70,6 @@ void console_tail_append(struct console_tail *tail, const uint8_t *data, size_t 
     }
     memcpy(tail->text + tail->used, data, size);
     tail->used += size;
-    g_mutex_unlock(&tail->lock);
 }
 
 bool console_tail_panicked(const struct console_tail *tail)
@@ -106,7 +101,7 @@ char *console_tail_text(const struct console_tail *tail, unsigned lines)
         unsigned char c = tail->text[i];
 
         if (c == '\n' || c == '\t' || c >= ' ')
-            g_string_append_c(text, c < 0x80 ? c : '?');
+            g_string_append_c(text, c < 0x7f ? c : '?');
     }
     return g_string_free(text, FALSE);
 }

@@ -153,8 +153,6 @@ static JsonNode *system_powerdown(struct control *control, struct machine *machi
 static JsonNode *system_reset(struct control *control, struct machine *machine,
                               const struct options *arguments, GError **error)
 {
-    if (!machine_resume(machine, error))
-        return NULL;
     machine_request(machine, SHUTDOWN_RESET, 0, NULL);
     return NULL;
 }
@@ -344,7 +342,7 @@ const struct control_command control_commands[] = {
     {"stop", "stops the vCPUs, then every device", NULL, "{}", stop},
     {"cont", "lets a stopped guest go on", NULL, "{}", cont},
     {"system_powerdown", "presses the power button", NULL, "{}", system_powerdown},
-    {"system_reset", "resets the guest", NULL, "{}", system_reset},
+    {"system_reset", "resets the guest; a stopped one stays stopped", NULL, "{}", system_reset},
     {"quit", "ends lodge at once", quit_arguments, "{}", quit},
     {"set-log", "changes log levels", log_arguments, "{}", set_log},
     {"set-trace", "turns trace events on or off", trace_arguments, "{events: int}", set_trace},

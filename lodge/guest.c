@@ -10,6 +10,7 @@
 #include "config.h"
 #include "firmware/initramfs.h"
 #include "firmware/linux.h"
+#include "vmm/log.h"
 
 #define ROOT_TAG "lodge-root"
 
@@ -76,8 +77,50 @@ static bool add_host_root(struct config *config, GError **error)
     for (unsigned i = 0; folders && folders[i]; i++) {
         g_autofree char *tag = g_strdup_printf("lodge-rw%u", i);
 
+        if (strpbrk(folders[i], ",\"")) {
+            g_set_error(error, OPTIONS_ERROR, 0,
+                        "--rwdir: %s: commas and double quotes don't pass a kernel command line; "
+                        "use another name for the folder",
+                        folders[i]);
+            return false;
+        }
         if (!add_share(config, folders[i], tag, false, error))
             return false;
+    }
+    return true;
+}
+
+/* Options that would have no effect are mistakes. */
+static bool check_conflicts(const struct config *config, GError **error)
+{
+    static const char *const with_command[] = {"cwd", "env", "tty"};
+    static const char *const with_root[] = {"root", "rwdir"};
+
+    if (config->command && options_string(config->run, "initrd")) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--initrd and a command after -- exclude each other: the command needs "
+                    "lodge's own initramfs");
+        return false;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(with_command) && !config->command; i++)
+        if (options_given(config->run, with_command[i])) {
+            g_set_error(error, OPTIONS_ERROR, 0,
+                        "--%s is for a command in the guest: give one after --", with_command[i]);
+            return false;
+        }
+    for (unsigned i = 0; i < G_N_ELEMENTS(with_root) && !has_host_root(config); i++)
+        if (options_given(config->run, with_root[i])) {
+            g_set_error(error, OPTIONS_ERROR, 0,
+                        "--%s is for a guest whose root is this machine's: give a command after "
+                        "--, or leave --initrd and --disk out",
+                        with_root[i]);
+            return false;
+        }
+    if (options_given(config->run, "modules") && options_string(config->run, "initrd")) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--module and --initrd exclude each other: modules go into lodge's own "
+                    "initramfs");
+        return false;
     }
     return true;
 }
@@ -89,12 +132,8 @@ bool guest_complete_config(struct config *config, GError **error)
                            : options_bool(config->run, "verbose") ? "type=fd,fd=2"
                                                                   : "type=null";
 
-    if (config->command && options_string(config->run, "initrd")) {
-        g_set_error(error, OPTIONS_ERROR, 0,
-                    "--initrd and a command after -- exclude each other: the command needs "
-                    "lodge's own initramfs");
+    if (!check_conflicts(config, error))
         return false;
-    }
     if (has_host_root(config) && !add_host_root(config, error))
         return false;
     if (config->command && !add_default(config, "virtio-console", "", error))
@@ -145,9 +184,59 @@ static char *choose_kernel(const struct config *config, GError **error)
     return NULL;
 }
 
+/* What a guest whose root is the host's can't do without, and what its configuration calls it. */
+static const char *const needed[] = {"CONFIG_VIRTIO_PCI", "CONFIG_NET_9P_VIRTIO", "CONFIG_9P_FS",
+                                     "CONFIG_OVERLAY_FS", "CONFIG_VIRTIO_CONSOLE"};
+
+/* The kernel's configuration as its package installs it, or NULL. The caller frees both. */
+static char *kernel_configuration(const char *kernel, const char *version, char **path)
+{
+    g_autofree char *folder = g_path_get_dirname(kernel);
+    g_autofree char *name = g_strconcat("config-", version, NULL);
+    const char *const folders[] = {folder, "/boot"};
+    char *text = NULL;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(folders); i++) {
+        *path = g_build_filename(folders[i], name, NULL);
+        if (g_file_get_contents(*path, &text, NULL, NULL))
+            return text;
+        g_clear_pointer(path, g_free);
+    }
+    return NULL;
+}
+
+/* A kernel without modules is fine if all that the guest's root needs is built in. */
+static bool check_built_in(const char *kernel, const char *version, const char *tree,
+                           GError **error)
+{
+    g_autofree char *path = NULL;
+    g_autofree char *text = kernel_configuration(kernel, version, &path);
+
+    if (!text) {
+        log_warn(
+            "guest",
+            "kernel %s has no modules in %s: unless virtio, 9p and overlayfs are built in, its "
+            "guest finds no root",
+            version, tree);
+        return true;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++) {
+        g_autofree char *line = g_strdup_printf("\n%s=y\n", needed[i]);
+
+        if (strstr(text, line))
+            continue;
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--kernel: %s: %s is not there, and the kernel has not built in what its root "
+                    "needs (%s in %s); install its modules, or give another kernel",
+                    kernel, tree, needed[i], path);
+        return false;
+    }
+    return true;
+}
+
 /* Modules of the kernel's version; a kernel without a folder of modules has all it needs built in. */
 static bool add_modules(struct initramfs *initramfs, const struct config *config,
-                        const char *version, GError **error)
+                        const char *kernel, const char *version, GError **error)
 {
     g_autofree char *tree = g_build_filename("/lib/modules", version, NULL);
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -156,7 +245,8 @@ static bool add_modules(struct initramfs *initramfs, const struct config *config
     /* No version: perhaps no kernel at all, which loading it will tell. */
     if (!*version || !g_file_test(tree, G_FILE_TEST_IS_DIR)) {
         if (!given || !*given)
-            return true;
+            return !*version || !has_host_root(config) ||
+                   check_built_in(kernel, version, tree, error);
         g_set_error(error, OPTIONS_ERROR, 0, "--module: kernel %s has no modules in %s", version,
                     tree);
         return false;
@@ -229,7 +319,7 @@ static GBytes *make_initramfs(const struct config *config, const char *kernel, G
         initramfs_add_directory(initramfs, folders[i], 0755);
     initramfs_add_node(initramfs, "/dev/console", S_IFCHR | 0600, 5, 1);
     if (!initramfs_add_file(initramfs, init, "/init", error) ||
-        !add_modules(initramfs, config, version, error))
+        !add_modules(initramfs, config, kernel, version, error))
         return NULL;
     return initramfs_finish(initramfs, error);
 }

@@ -23,6 +23,40 @@ TRACE_EVENT(machine_reset, "%u", (unsigned resets), resets)
 
 /* ---- ends and resets ---- */
 
+struct request {
+    struct machine *machine;
+    enum shutdown_reason reason;
+    int status;
+    char *detail;
+    bool by_guest;
+    unsigned resets; /* when it was made */
+};
+
+static void request_free(gpointer data)
+{
+    struct request *request = data;
+
+    g_free(request->detail);
+    g_free(request);
+}
+
+static void handle_request(void *opaque);
+
+/* Turns the main loop until all devices are there; what is asked for meanwhile is done afterwards. */
+static bool set_devices(struct machine *machine, enum device_state state, GError **error)
+{
+    bool done;
+
+    machine->changing = true;
+    done = devices_set_state(&machine->devices, state, PAUSE_TIMEOUT_MS, error);
+    machine->changing = false;
+    for (guint i = 0; i < machine->waiting->len; i++)
+        loop_defer(loop_main(), handle_request, g_ptr_array_index(machine->waiting, i));
+    g_ptr_array_set_size(machine->waiting, 0);
+    return done;
+}
+
+/* A reset does not end a pause: as after a reset button that was held down. */
 static bool reload(struct machine *machine, GError **error)
 {
     vm_pause(machine->vm);
@@ -33,72 +67,120 @@ static bool reload(struct machine *machine, GError **error)
     if (!boot_load(machine->memory, &machine->boot, &machine->booted, error) ||
         !vm_set_entry(machine->vm, &machine->booted.entry, error))
         return false;
-    machine->resets++;
-    trace_machine_reset(machine->resets);
+    trace_machine_reset(__atomic_add_fetch(&machine->resets, 1, __ATOMIC_RELEASE));
+    if (machine->paused)
+        return set_devices(machine, DEVICE_STOP, error);
     vm_resume(machine->vm);
     return true;
 }
 
-struct request {
-    struct machine *machine;
-    enum shutdown_reason reason;
-    int status;
-    char *detail;
-};
-
-static void finish(struct machine *machine, enum shutdown_reason reason, int status, char *detail)
+static void finish(struct machine *machine, struct request *request, enum shutdown_reason reason)
 {
     machine->reason = reason;
-    machine->status = status;
-    machine->detail = detail;
+    machine->status = request->status;
+    machine->detail = g_steal_pointer(&request->detail);
     vm_pause(machine->vm);
     if (machine->hooks.ended)
         machine->hooks.ended(machine->hooks.opaque);
+}
+
+static void tell(struct machine *machine, const char *event)
+{
+    if (machine->event)
+        machine->event(machine, event);
+}
+
+static void reset(struct machine *machine, struct request *request)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (console_tail_panicked(machine->console)) {
+        /* panic=-1 without a pvpanic driver: the reset is how a panic shows. */
+        finish(machine, request, SHUTDOWN_PANIC);
+        return;
+    }
+    if (machine->no_reboot) {
+        finish(machine, request, SHUTDOWN_RESET);
+        return;
+    }
+    tell(machine, "RESET");
+    if (reload(machine, &error))
+        return;
+    g_free(request->detail);
+    request->detail = g_strdup(error->message);
+    finish(machine, request, SHUTDOWN_INTERNAL_ERROR);
+}
+
+/* A guest may ask many times before it is stopped; what it asked before a reset is over with it. */
+static bool is_outdated(const struct machine *machine, const struct request *request)
+{
+    return machine->reason != SHUTDOWN_NONE ||
+           (request->by_guest && request->resets != machine->resets);
+}
+
+static void carry_out(struct machine *machine, struct request *request)
+{
+    if (is_outdated(machine, request))
+        return;
+    if (request->reason == SHUTDOWN_CRASH_LOADED) {
+        log_guest(&machine->guest_reports, "machine",
+                  "the guest panicked and starts its crash kernel");
+        tell(machine, "GUEST_CRASHLOADED");
+    } else if (request->by_guest && machine->hooks.guest_ends &&
+               machine->hooks.guest_ends(machine->hooks.opaque, request->reason)) {
+        /* Another request follows, when what the guest left behind has been dealt with. */
+    } else if (request->reason == SHUTDOWN_RESET) {
+        reset(machine, request);
+    } else {
+        finish(machine, request, request->reason);
+    }
 }
 
 static void handle_request(void *opaque)
 {
     struct request *request = opaque;
     struct machine *machine = request->machine;
-    g_autoptr(GError) error = NULL;
 
-    if (machine->reason != SHUTDOWN_NONE) {
-        /* It ended between the request and now. */
-    } else if (request->reason == SHUTDOWN_CRASH_LOADED) {
-        log_warn("machine", "the guest panicked and starts its crash kernel");
-        if (machine->event)
-            machine->event(machine, "GUEST_CRASHLOADED");
-    } else if (request->reason == SHUTDOWN_RESET && console_tail_panicked(machine->console)) {
-        /* panic=-1 without a pvpanic driver: the reset is how a panic shows. */
-        finish(machine, SHUTDOWN_PANIC, 0, g_steal_pointer(&request->detail));
-    } else if (request->reason == SHUTDOWN_RESET && !machine->no_reboot) {
-        if (machine->event)
-            machine->event(machine, "RESET");
-        if (!reload(machine, &error))
-            finish(machine, SHUTDOWN_INTERNAL_ERROR, 0, g_strdup(error->message));
-    } else {
-        finish(machine, request->reason, request->status, g_steal_pointer(&request->detail));
+    if (request->reason == SHUTDOWN_CRASH_LOADED)
+        __atomic_store_n(&machine->crash_pending, false, __ATOMIC_RELEASE);
+    /* Pausing turns the main loop: what comes meanwhile waits for its end. */
+    if (machine->changing) {
+        g_ptr_array_add(machine->waiting, request);
+        return;
     }
-    g_free(request->detail);
-    g_free(request);
+    carry_out(machine, request);
+    request_free(request);
+}
+
+static void post_request(struct machine *machine, enum shutdown_reason reason, int status,
+                         const char *detail, bool by_guest)
+{
+    struct request *request;
+
+    trace_machine_request(shutdown_reason_name(reason), status);
+    /* The one report that does not stop the guest: it could be repeated without end. */
+    if (reason == SHUTDOWN_CRASH_LOADED &&
+        __atomic_exchange_n(&machine->crash_pending, true, __ATOMIC_ACQ_REL))
+        return;
+    request = g_new0(struct request, 1);
+    request->machine = machine;
+    request->reason = reason;
+    request->status = status;
+    request->detail = g_strdup(detail);
+    request->by_guest = by_guest;
+    request->resets = __atomic_load_n(&machine->resets, __ATOMIC_ACQUIRE);
+    loop_defer(loop_main(), handle_request, request);
 }
 
 void machine_request(struct machine *machine, enum shutdown_reason reason, int status,
                      const char *detail)
 {
-    struct request *request = g_new0(struct request, 1);
-
-    trace_machine_request(shutdown_reason_name(reason), status);
-    request->machine = machine;
-    request->reason = reason;
-    request->status = status;
-    request->detail = g_strdup(detail);
-    loop_defer(loop_main(), handle_request, request);
+    post_request(machine, reason, status, detail, false);
 }
 
 static void shutdown_sink(void *opaque, enum shutdown_reason reason, int status, const char *detail)
 {
-    machine_request(opaque, reason, status, detail);
+    post_request(opaque, reason, status, detail, true);
 }
 
 void machine_power_button(struct machine *machine)
@@ -221,6 +303,19 @@ static char *choose_id(struct machine *machine, const struct device_config *conf
     }
 }
 
+static bool check_io_thread(struct machine *machine, const struct device_config *config,
+                            GError **error)
+{
+    guint count = machine->loops->len;
+
+    if (!options_given(config->options, "iothread") ||
+        options_uint(config->options, "iothread") < count)
+        return true;
+    options_set_error(error, config->options, "iothread",
+                      "must be 0 to %u, or give --io-threads a larger number", count - 1);
+    return false;
+}
+
 static bool add_device(struct machine *machine, const struct device_config *config, GError **error)
 {
     struct machine_device *entry = g_new0(struct machine_device, 1);
@@ -229,6 +324,8 @@ static bool add_device(struct machine *machine, const struct device_config *conf
     entry->options = options_ref(config->options);
     entry->id = choose_id(machine, config, error);
     if (!entry->id)
+        goto fail;
+    if (config->type->flags & DEVICE_TYPE_VIRTIO && !check_io_thread(machine, config, error))
         goto fail;
     if (config->type->flags & DEVICE_TYPE_SINGLE) {
         for (guint i = 0; i < machine->entries->len; i++) {
@@ -372,7 +469,7 @@ struct machine *machine_create(const struct config *config, const struct machine
     machine->hooks = *hooks;
     machine->entries = g_ptr_array_new_with_free_func(machine_device_free);
     machine->loops = g_ptr_array_new();
-    machine->command_line = g_string_new(NULL);
+    machine->waiting = g_ptr_array_new();
     machine->shutdown = (struct shutdown_sink){shutdown_sink, machine};
     machine->no_reboot = options_bool(config->run, "no-reboot");
     machine->console = console_tail_create();
@@ -405,6 +502,24 @@ fail:
     return NULL;
 }
 
+static void set_flag(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+/* Requests that were on their way find an ended machine. Only those: sources of others may stay
+ * ready for ever. */
+static void drain_requests(struct machine *machine)
+{
+    bool drained = false;
+
+    if (machine->reason == SHUTDOWN_NONE)
+        machine->reason = SHUTDOWN_QUIT;
+    loop_defer(loop_main(), set_flag, &drained);
+    while (!drained)
+        loop_iterate(loop_main(), true);
+}
+
 void machine_destroy(struct machine *machine)
 {
     if (!machine)
@@ -415,13 +530,10 @@ void machine_destroy(struct machine *machine)
         destroy_device(machine, g_ptr_array_index(machine->entries, i));
     for (guint i = 0; i < machine->loops->len; i++)
         loop_destroy(g_ptr_array_index(machine->loops, i));
-    /* Requests that were on their way find an ended machine. */
-    if (machine->reason == SHUTDOWN_NONE)
-        machine->reason = SHUTDOWN_QUIT;
-    while (loop_iterate(loop_main(), false))
-        ;
+    drain_requests(machine);
     g_ptr_array_unref(machine->entries);
     g_ptr_array_unref(machine->loops);
+    g_ptr_array_unref(machine->waiting);
     if (machine->host) {
         devices_remove(&machine->devices, bridge_device(machine));
         pci_host_destroy(machine->host);
@@ -432,7 +544,6 @@ void machine_destroy(struct machine *machine)
     memory_destroy(machine->memory);
     boot_result_clear(&machine->booted);
     console_tail_destroy(machine->console);
-    g_string_free(machine->command_line, TRUE);
     g_free(machine->detail);
     g_free(machine);
 }
@@ -467,12 +578,26 @@ bool machine_start(struct machine *machine, GError **error)
     return vm_start(machine->vm, error);
 }
 
+static bool may_change(struct machine *machine, GError **error)
+{
+    if (machine->changing)
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "the guest is just being stopped or resumed; try again");
+    else if (machine->reason != SHUTDOWN_NONE)
+        g_set_error(error, OPTIONS_ERROR, 0, "the guest has ended");
+    else
+        return true;
+    return false;
+}
+
 bool machine_pause(struct machine *machine, GError **error)
 {
+    if (!may_change(machine, error))
+        return false;
     if (machine->paused)
         return true;
     vm_pause(machine->vm);
-    if (!devices_set_state(&machine->devices, DEVICE_STOP, PAUSE_TIMEOUT_MS, error)) {
+    if (!set_devices(machine, DEVICE_STOP, error)) {
         vm_resume(machine->vm);
         return false;
     }
@@ -482,9 +607,11 @@ bool machine_pause(struct machine *machine, GError **error)
 
 bool machine_resume(struct machine *machine, GError **error)
 {
+    if (!may_change(machine, error))
+        return false;
     if (!machine->paused)
         return true;
-    if (!devices_set_state(&machine->devices, DEVICE_RUNNING, PAUSE_TIMEOUT_MS, error))
+    if (!set_devices(machine, DEVICE_RUNNING, error))
         return false;
     machine->paused = false;
     vm_resume(machine->vm);

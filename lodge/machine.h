@@ -12,6 +12,7 @@
 #define LODGE_MACHINE_H
 
 #include <glib.h>
+#include <json-glib/json-glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,7 +49,12 @@ struct console_tail; /* the last lines of the guest's console */
 struct machine_hooks {
     /* A virtio console was made: its ports can be added now, and only now. May be NULL. */
     bool (*console_created)(void *opaque, struct virtio_device *console, GError **error);
+    /* The guest asks for an end or a reset: true if it is to wait for a machine_request() by whoever
+     * knows what the guest left to be done. May be NULL. */
+    bool (*guest_ends)(void *opaque, enum shutdown_reason reason);
     void (*ended)(void *opaque); /* on the main loop, once */
+    /* Adds what it knows to the times in the result and `stats`. May be NULL. */
+    void (*add_times)(void *opaque, JsonObject *times);
     void *opaque;
 };
 
@@ -68,7 +74,6 @@ struct machine {
     struct boot_config boot;
     struct boot_result booted;
     uint32_t apic_ids[VM_MAX_VCPUS];
-    GString *command_line;
     struct acpi *acpi;
     struct boottime *boottime;
     struct vmgenid *vmgenid;
@@ -76,7 +81,11 @@ struct machine {
     struct console_tail *console;
     bool console_visible; /* some console is on our terminal */
     bool paused;          /* by the control socket */
-    unsigned resets;
+    bool changing;        /* in machine_pause() or machine_resume() */
+    GPtrArray *waiting;   /* struct request *, that came meanwhile */
+    bool crash_pending;   /* atomic: SHUTDOWN_CRASH_LOADED is on its way */
+    struct log_limit guest_reports;
+    unsigned resets; /* atomic */
     /* The end, once there is one; only the first counts. */
     enum shutdown_reason reason;
     int status;
@@ -96,7 +105,9 @@ void machine_destroy(struct machine *machine); /* NULL is allowed */
 bool machine_boot(struct machine *machine, const struct boot_config *boot, GError **error);
 bool machine_start(struct machine *machine, GError **error);
 
-/* Stops vCPUs, then devices (all reach P2P, then STOP); and back. Idempotent. */
+/* Stops vCPUs, then devices (all reach P2P, then STOP); and back. Idempotent. Turns the main loop:
+ * requests that come meanwhile are carried out afterwards; a pause or resume within fails. A reset
+ * leaves a paused machine paused. */
 bool machine_pause(struct machine *machine, GError **error);
 bool machine_resume(struct machine *machine, GError **error);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* lodge - a small KVM virtual machine monitor: the program's entry, which finds the subcommand */
+#include <fcntl.h>
 #include <glib.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "lodge/commands.h"
@@ -12,19 +14,6 @@
 #include "vmm/options.h"
 
 #define THREAD_STACK (512u << 10)
-
-const struct subcommand subcommands[] = {
-    {"run", command_run, "[OPTION...] [-- COMMAND [ARGUMENT...]]",
-     "start a guest, or run one command in a copy of this machine", false},
-    {"ctl", command_ctl, "SOCKET COMMAND [KEY=VALUE...]", "talk to a running guest's monitor",
-     false},
-    {"doctor", command_doctor, "", "say whether this host can run guests, and what is missing",
-     false},
-    {"devices", command_devices, "[TYPE]", "list device types, or show the manual of one", false},
-    {"manual", command_manual, "", "print the manual page", true},
-    {"completion", command_completion, "", "print a completion for bash", true},
-    {},
-};
 
 static int print_help(void)
 {
@@ -52,11 +41,24 @@ static void limit_thread_stacks(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* A standard descriptor that was closed would be the next file's, which then gets what is printed. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     const char *close;
 
+    open_standard_descriptors();
     limit_thread_stacks();
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||

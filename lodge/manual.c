@@ -11,6 +11,7 @@
 #include "lodge/commands.h"
 #include "lodge/configuration.h"
 #include "lodge/control.h"
+#include "lodge/exitcode.h"
 #include "lodge/types.h"
 #include "vmm/trace.h"
 
@@ -87,7 +88,6 @@ void print_run_help(void)
             printf(" (default: %s)", spec->value);
         printf("\n");
     }
-    printf("      %-34s %s\n", "--dry-run", "print the whole configuration as JSON and end");
     printf("\nExit codes:\n");
     for (unsigned i = 0; i < G_N_ELEMENTS(exit_codes); i++)
         printf("  %-9s %s\n", exit_codes[i].code, exit_codes[i].meaning);
@@ -136,7 +136,7 @@ int command_devices(char **argv)
     type = device_type_find(argv[0]);
     if (!type) {
         fprintf(stderr, "lodge: no device type '%s'; `lodge devices` lists them\n", argv[0]);
-        return 125;
+        return EXIT_LODGE;
     }
     print_device(type);
     return 0;
@@ -189,7 +189,6 @@ static void roff_options(void)
         roff_item(name, option->argument, option_help(option),
                   spec && spec->type != OPTION_BOOL ? spec->value : NULL);
     }
-    roff_item("--dry-run", NULL, "print the whole configuration as JSON and end", NULL);
 }
 
 static void roff_devices(void)
@@ -290,7 +289,7 @@ int command_completion(char **argv)
         printf("%s ", command->name);
     printf("events' -- \"$word\")); fi; return ;;\n    run) ;;\n    *) return ;;\n    esac\n");
     complete_devices();
-    printf("    COMPREPLY=($(compgen -W '--dry-run ");
+    printf("    COMPREPLY=($(compgen -W '");
     for (const struct cli_option *option = cli_options; option->name; option++)
         printf("--%s ", option->name);
     printf("' -- \"$word\"))\n}\ncomplete -F _lodge lodge\n");

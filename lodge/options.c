@@ -52,7 +52,6 @@ const struct option_spec run_options[] = {
     {"kvm", OPTION_PATH, .value = "/dev/kvm", .help = "KVM device"},
     {"allow-software-kvm", OPTION_BOOL, .value = "off",
      .help = "run on a KVM without hardware support (stock kernels fail there)"},
-    {"config", OPTION_PATH, .help = "load the JSON that --dry-run prints"},
     {},
 };
 
@@ -92,6 +91,7 @@ const struct cli_option cli_options[] = {
     {0, "trace-file", "trace-file", NULL, "FILE", NULL},
     {0, "kvm", "kvm", NULL, "DEVICE", NULL},
     {0, "allow-software-kvm", "allow-software-kvm", NULL, NULL, NULL},
-    {0, "config", "config", NULL, "FILE", NULL},
+    {0, "config", NULL, NULL, "FILE", "load the JSON that --dry-run prints"},
+    {0, "dry-run", NULL, NULL, NULL, "print the whole configuration as JSON and end"},
     {},
 };

@@ -186,6 +186,8 @@ static JsonObject *times_to_json(struct machine *machine)
     json_object_set_int_member(object, "cpu-system-us",
                                usage.ru_stime.tv_sec * INT64_C(1000000) + usage.ru_stime.tv_usec);
     json_object_set_int_member(object, "kernel-unpack-ns", machine->booted.unpack_ns);
+    if (machine->hooks.add_times)
+        machine->hooks.add_times(machine->hooks.opaque, object);
     return object;
 }
 
@@ -219,22 +221,11 @@ static bool write_text(const char *path, const char *text, GError **error)
     return written;
 }
 
-bool report_write(struct machine *machine, const char *path, int exit_code, int64_t started_ns,
-                  GError **error)
+static void add_machine(JsonObject *object, struct machine *machine)
 {
-    JsonObject *object = json_object_new();
-    JsonNode *root = json_node_new(JSON_NODE_OBJECT);
-    g_autoptr(JsonGenerator) generator = json_generator_new();
     g_autofree char *panic = console_tail_panic_line(machine->console);
     g_autofree char *tail = console_tail_text(machine->console, 200);
-    g_autofree char *text = NULL;
-    g_autoptr(GError) reason = NULL;
 
-    json_object_set_string_member(object, "reason", shutdown_reason_name(machine->reason));
-    json_object_set_int_member(object, "exit-code", exit_code);
-    json_object_set_int_member(object, "status", machine->status);
-    if (machine->detail)
-        json_object_set_string_member(object, "detail", machine->detail);
     if (panic)
         json_object_set_string_member(object, "panic", panic);
     json_object_set_string_member(object, "console-tail", tail);
@@ -242,8 +233,26 @@ bool report_write(struct machine *machine, const char *path, int exit_code, int6
         json_object_set_string_member(object, "kernel", machine->booted.kernel_version);
     json_object_set_string_member(object, "boot-protocol",
                                   boot_protocol_name(machine->booted.protocol));
-    json_object_set_int_member(object, "wall-ns", loop_now_ns() - started_ns);
     json_object_set_object_member(object, "stats", report_stats(machine));
+}
+
+bool report_write(struct machine *machine, const char *path, const struct report_end *end,
+                  GError **error)
+{
+    JsonObject *object = json_object_new();
+    JsonNode *root = json_node_new(JSON_NODE_OBJECT);
+    g_autoptr(JsonGenerator) generator = json_generator_new();
+    g_autofree char *text = NULL;
+    g_autoptr(GError) reason = NULL;
+
+    json_object_set_string_member(object, "reason", end->reason);
+    json_object_set_int_member(object, "exit-code", end->exit_code);
+    json_object_set_int_member(object, "status", end->status);
+    if (end->detail)
+        json_object_set_string_member(object, "detail", end->detail);
+    json_object_set_int_member(object, "wall-ns", loop_now_ns() - end->started_ns);
+    if (machine)
+        add_machine(object, machine);
     json_node_take_object(root, object);
     json_generator_set_root(generator, root);
     json_generator_set_pretty(generator, TRUE);

@@ -20,8 +20,17 @@ int report_exit_code(const struct machine *machine);
 void report_explain(struct machine *machine, bool console_was_hidden);
 /* Counters of the machine and its devices: of `ctl stats` and of the result file. */
 JsonObject *report_stats(struct machine *machine);
-/* Writes the result file (complete or not at all). @error names the file. */
-bool report_write(struct machine *machine, const char *path, int exit_code, int64_t started_ns,
+/* How it ended, for the result file. */
+struct report_end {
+    const char *reason; /* shutdown_reason_name(), or "error": the guest could not be started */
+    const char *detail; /* or NULL */
+    int status, exit_code;
+    int64_t started_ns; /* the program's start, loop_now_ns() */
+};
+
+/* Writes the result file (complete or not at all). @machine NULL: the guest did not start. @error
+ * names the file. */
+bool report_write(struct machine *machine, const char *path, const struct report_end *end,
                   GError **error);
 
 #endif

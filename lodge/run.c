@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -37,7 +38,10 @@ struct run {
     struct loop_timer *timeout;
     int log_fd, trace_fd;
     unsigned stop_signals; /* SIGTERM and SIGINT so far */
-    int64_t started_ns;
+    bool started;          /* the guest, not the program */
+    enum shutdown_reason early_end;
+    int early_status;
+    int64_t started_ns; /* the program */
 };
 
 static int fail(const char *message)
@@ -106,13 +110,23 @@ static bool set_up_log(struct run *run, GError **error)
 
 /* ---- what can end it ---- */
 
-static void timed_out(void *opaque)
+/* Before the guest runs there is no machine to ask: start() looks between its steps. */
+static void request_end(struct run *run, enum shutdown_reason reason, int status)
 {
-    struct run *run = opaque;
-
-    machine_request(run->machine, SHUTDOWN_TIMEOUT, 0, NULL);
+    if (run->started)
+        machine_request(run->machine, reason, status, NULL);
+    else if (run->early_end == SHUTDOWN_NONE) {
+        run->early_end = reason;
+        run->early_status = status;
+    }
 }
 
+static void timed_out(void *opaque)
+{
+    request_end(opaque, SHUTDOWN_TIMEOUT, 0);
+}
+
+/* Counted from the start of the program. */
 static bool set_timeout(struct run *run, GError **error)
 {
     double seconds;
@@ -121,27 +135,32 @@ static bool set_timeout(struct run *run, GError **error)
         return false;
     if (seconds > 0) {
         run->timeout = loop_timer_create(loop_main(), timed_out, run);
-        loop_timer_set(run->timeout, loop_now_ns() + (int64_t)(seconds * 1e9));
+        loop_timer_set(run->timeout, run->started_ns + (int64_t)(seconds * 1e9));
     }
     return true;
 }
 
 /*
- * The first SIGTERM or SIGINT presses the power button (or goes to the command); the second ends the
- * guest at once. SIGHUP (the terminal is gone) ends it at once.
+ * A command gets the signals, but for the second SIGTERM or the third SIGINT, which end the guest at
+ * once. Without a command, the first of them presses the power button, the second ends the guest.
+ * SIGHUP (the terminal is gone) and SIGQUIT end it at once.
  */
 static void handle_signal(struct run *run, int number)
 {
-    if (run->command && command_signal(run->command, number) && run->stop_signals < 2) {
-        run->stop_signals += number == SIGTERM || number == SIGINT;
+    unsigned patience = run->command ? 2 : 1;
+    bool stop = number == SIGTERM || number == SIGINT;
+    bool again = stop && run->stop_signals >= patience;
+
+    if (stop)
+        run->stop_signals += run->command && number == SIGTERM ? 2 : 1;
+    if (run->started && run->command && !again && command_signal(run->command, number))
         return;
-    }
-    if (number == SIGUSR1 || number == SIGUSR2 || number == SIGQUIT)
+    if (number == SIGUSR1 || number == SIGUSR2)
         return;
-    if (number == SIGHUP || run->command || run->stop_signals++)
-        machine_request(run->machine, SHUTDOWN_QUIT, 128 + number, NULL);
-    else
+    if (run->started && stop && !again && !run->command)
         machine_power_button(run->machine);
+    else
+        request_end(run, SHUTDOWN_QUIT, 128 + number);
 }
 
 #define SIGNAL_HANDLER(NUMBER)                                                                     \
@@ -166,6 +185,36 @@ static gboolean on_SIGWINCH(gpointer opaque)
     return G_SOURCE_CONTINUE;
 }
 
+/* GLib's signal sources don't take SIGQUIT. */
+static int quit_fd = -1;
+
+static void on_quit_signal(int number)
+{
+    int saved_errno = errno;
+    uint64_t one = 1;
+
+    if (write(quit_fd, &one, sizeof(one)) < 0) {
+        /* Its count is at the limit: then it is signalled already. */
+    }
+    errno = saved_errno;
+}
+
+static void quit_signalled(void *opaque)
+{
+    handle_signal(opaque, SIGQUIT);
+}
+
+static void watch_quit(struct run *run)
+{
+    struct sigaction action = {.sa_handler = on_quit_signal, .sa_flags = SA_RESTART};
+
+    quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (quit_fd < 0)
+        return; /* SIGQUIT then does what it does to every program */
+    loop_eventfd_create(loop_main(), quit_fd, quit_signalled, run); /* for the program's life */
+    sigaction(SIGQUIT, &action, NULL);
+}
+
 static void watch_signals(struct run *run)
 {
     g_unix_signal_add(SIGTERM, on_SIGTERM, run);
@@ -174,6 +223,7 @@ static void watch_signals(struct run *run)
     g_unix_signal_add(SIGUSR1, on_SIGUSR1, run);
     g_unix_signal_add(SIGUSR2, on_SIGUSR2, run);
     g_unix_signal_add(SIGWINCH, on_SIGWINCH, run);
+    watch_quit(run);
 }
 
 static void machine_ended(void *opaque)
@@ -181,28 +231,69 @@ static void machine_ended(void *opaque)
     loop_quit(loop_main());
 }
 
+/* A guest that ends because its command did waits for the command's output to be written. */
+static bool guest_ends(void *opaque, enum shutdown_reason reason)
+{
+    struct run *run = opaque;
+
+    return (reason == SHUTDOWN_POWER_OFF || reason == SHUTDOWN_RESET) && run->command &&
+           command_guest_ends(run->command);
+}
+
+static void add_times(void *opaque, JsonObject *times)
+{
+    struct run *run = opaque;
+    uint64_t init_ns, ready_ns;
+
+    if (!run->command)
+        return;
+    command_guest_times(run->command, &init_ns, &ready_ns);
+    json_object_set_int_member(times, "guest-init-ns", MIN(init_ns, (uint64_t)INT64_MAX));
+    json_object_set_int_member(times, "guest-ready-ns", MIN(ready_ns, (uint64_t)INT64_MAX));
+}
+
 /* The first console gets the command's ports. */
 static bool console_created(void *opaque, struct virtio_device *console, GError **error)
 {
+    static const int descriptors[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     struct run *run = opaque;
 
     if (!run->config->command || run->command)
         return true;
-    run->command = command_create(run->config);
+    run->command = command_create(run->config, descriptors);
     return command_add_ports(run->command, console, error);
 }
 
 /* ---- start to end ---- */
 
+/* Has a signal or the time-out come while the machine was being set up? */
+static bool ends_early(struct run *run)
+{
+    loop_iterate(loop_main(), false);
+    return run->early_end != SHUTDOWN_NONE;
+}
+
+/* False with @error set: it can't be started. True with early_end set: it was not to be any more. */
 static bool start(struct run *run, GError **error)
 {
     const char *socket = options_string(run->config->run, "control");
-    struct machine_hooks hooks = {console_created, machine_ended, run};
+    struct machine_hooks hooks = {
+        .console_created = console_created,
+        .guest_ends = guest_ends,
+        .ended = machine_ended,
+        .add_times = add_times,
+        .opaque = run,
+    };
     struct boot_config boot;
 
+    watch_signals(run);
+    if (!set_timeout(run, error))
+        return false;
     run->guest = guest_create(run->config, error);
     if (!run->guest)
         return false;
+    if (ends_early(run))
+        return true;
     run->machine = machine_create(run->config, &hooks, error);
     if (!run->machine)
         return false;
@@ -214,26 +305,87 @@ static bool start(struct run *run, GError **error)
             return false;
     }
     guest_boot_config(run->guest, run->config, &boot);
-    if (!machine_boot(run->machine, &boot, error) || !set_timeout(run, error))
+    if (!machine_boot(run->machine, &boot, error))
         return false;
-    watch_signals(run);
+    if (ends_early(run))
+        return true;
+    run->started = true;
     return machine_start(run->machine, error);
+}
+
+static int write_result(struct run *run, struct machine *machine, const struct report_end *end)
+{
+    const char *path = run->config ? options_string(run->config->run, "result") : NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (path && !report_write(machine, path, end, &error))
+        return fail(error->message);
+    return end->exit_code;
 }
 
 static int conclude(struct run *run)
 {
     struct machine *machine = run->machine;
-    const char *path = options_string(run->config->run, "result");
-    g_autoptr(GError) error = NULL;
-    int code = report_exit_code(machine);
+    struct report_end end = {
+        .reason = shutdown_reason_name(machine->reason),
+        .detail = machine->detail,
+        .status = machine->status,
+        .exit_code = report_exit_code(machine),
+        .started_ns = run->started_ns,
+    };
 
-    command_destroy(run->command);
-    run->command = NULL;
+    if (run->command)
+        command_write_out(run->command);
     control_announce_end(run->control);
     report_explain(machine, machine_console_hidden(machine));
-    if (path && !report_write(machine, path, code, run->started_ns, &error))
-        code = fail(error->message);
-    return code;
+    return write_result(run, machine, &end);
+}
+
+static int conclude_early(struct run *run)
+{
+    bool timeout = run->early_end == SHUTDOWN_TIMEOUT;
+    struct report_end end = {
+        .reason = shutdown_reason_name(run->early_end),
+        .detail = "it ended before the guest was started",
+        .status = run->early_status,
+        .exit_code = timeout ? EXIT_TIMEOUT : run->early_status,
+        .started_ns = run->started_ns,
+    };
+
+    if (timeout)
+        fail("--timeout passed before the guest was started");
+    return write_result(run, NULL, &end);
+}
+
+static int conclude_failed(struct run *run, const char *message)
+{
+    struct report_end end = {
+        .reason = "error",
+        .detail = message,
+        .exit_code = fail(message),
+        .started_ns = run->started_ns,
+    };
+
+    return write_result(run, NULL, &end);
+}
+
+static bool set_up(struct run *run, GError **error)
+{
+    return set_up_log(run, error) &&
+           check_result(options_string(run->config->run, "result"), error) &&
+           guest_complete_config(run->config, error) && start(run, error);
+}
+
+static int dry_run(struct run *run)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+
+    if (!guest_complete_config(run->config, &error))
+        return fail(error->message);
+    text = config_to_json(run->config);
+    puts(text);
+    return 0;
 }
 
 static void finish(struct run *run)
@@ -257,29 +409,25 @@ int command_run(char **argv)
 {
     struct run run = {.log_fd = -1, .trace_fd = -1, .started_ns = loop_now_ns()};
     g_autoptr(GError) error = NULL;
-    int code = EXIT_LODGE;
+    int code;
 
     if (argv[0] && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
         print_run_help();
         return 0;
     }
     run.config = config_from_arguments(argv, &error);
-    if (run.config && run.config->dry_run) {
-        if (guest_complete_config(run.config, &error)) {
-            g_autofree char *text = config_to_json(run.config);
-
-            puts(text);
-            code = 0;
-        }
-    } else if (run.config && set_up_log(&run, &error) &&
-               check_result(options_string(run.config->run, "result"), &error) &&
-               guest_complete_config(run.config, &error) && start(&run, &error)) {
-        setup_keep();
-        loop_run(loop_main());
-        code = conclude(&run);
-    }
-    if (error)
+    if (!run.config) {
         code = fail(error->message);
+    } else if (run.config->dry_run) {
+        code = dry_run(&run);
+    } else if (!set_up(&run, &error)) {
+        code = conclude_failed(&run, error->message);
+    } else {
+        setup_keep();
+        if (run.early_end == SHUTDOWN_NONE)
+            loop_run(loop_main());
+        code = run.early_end == SHUTDOWN_NONE ? conclude(&run) : conclude_early(&run);
+    }
     finish(&run);
     return code;
 }
