@@ -6,8 +6,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -15,6 +13,7 @@
 #include "vmm/loop.h"
 #include "vmm/options.h"
 #include "vmm/trace.h"
+#include "vmm/unixsocket.h"
 
 #define FLUSH_AT_END_MS 200
 
@@ -31,9 +30,7 @@ struct client {
 
 struct control {
     struct machine *machine;
-    char *path;
-    int fd;
-    struct loop_fd *watch;
+    struct unixsocket *listener;
     GPtrArray *clients;
 };
 
@@ -246,14 +243,11 @@ static void client_ready(void *opaque, GIOCondition ready)
         g_ptr_array_remove(client->control->clients, client);
 }
 
-static void accept_client(void *opaque, GIOCondition ready)
+static void accept_client(void *opaque, int fd)
 {
     struct control *control = opaque;
-    int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct client *client;
 
-    if (fd < 0)
-        return;
     if (control->clients->len >= CONTROL_MAX_CLIENTS) {
         log_warn("control", "more than %u clients: one was refused", CONTROL_MAX_CLIENTS);
         close(fd);
@@ -308,6 +302,7 @@ static void machine_event(struct machine *machine, const char *name)
 
 void control_announce_end(struct control *control)
 {
+    int64_t end = loop_now_ns() + FLUSH_AT_END_MS * INT64_C(1000000); /* for all clients */
     JsonObject *data;
 
     if (!control)
@@ -316,80 +311,42 @@ void control_announce_end(struct control *control)
     json_object_set_string_member(data, "reason", shutdown_reason_name(control->machine->reason));
     if (control->machine->detail)
         json_object_set_string_member(data, "detail", control->machine->detail);
-    control_event(control,
-                  control->machine->reason == SHUTDOWN_PANIC ? "GUEST_PANICKED" : "SHUTDOWN", data);
+    if (control->machine->reason == SHUTDOWN_PANIC)
+        control_event(control, "GUEST_PANICKED", NULL);
+    control_event(control, "SHUTDOWN", data);
     for (guint i = 0; i < control->clients->len; i++) {
         struct client *client = g_ptr_array_index(control->clients, i);
         struct pollfd poller = {.fd = client->fd, .events = POLLOUT};
+        int64_t left = (end - loop_now_ns()) / 1000000;
 
-        if (client->out->len && poll(&poller, 1, FLUSH_AT_END_MS) == 1)
+        if (client->out->len && poll(&poller, 1, MAX(left, 0)) == 1)
             client_flush(client);
     }
 }
 
 /* ---- life ---- */
 
-static bool listen_at(struct control *control, GError **error)
+struct control *control_create(struct machine *machine, const char *path, GError **error)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = control->path;
-    struct stat status;
-    int probe;
+    g_autoptr(GError) reason = NULL;
+    struct unixsocket *listener = unixsocket_create(path, SOCK_STREAM, 0600, &reason);
+    struct control *control;
 
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        g_set_error(error, OPTIONS_ERROR, 0,
-                    "--control: %s: longer than %zu bytes, which is a "
-                    "UNIX socket's limit; use a shorter path",
-                    path, sizeof(address.sun_path) - 1);
-        return false;
-    }
-    strcpy(address.sun_path, path);
-    if (!lstat(path, &status)) {
-        bool served;
-
-        if (!S_ISSOCK(status.st_mode)) {
-            g_set_error(error, OPTIONS_ERROR, 0,
-                        "--control: %s: exists and is not a socket; choose another path", path);
-            return false;
-        }
-        probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        served = !connect(probe, (struct sockaddr *)&address, sizeof(address)) || errno == EAGAIN;
-        close(probe);
-        if (served) {
+    if (!listener) {
+        if (reason->code == UNIXSOCKET_ERROR_SERVED)
             g_set_error(error, OPTIONS_ERROR, 0,
                         "--control: %s: another program serves this socket; choose another path, "
                         "or end that guest with `lodge ctl %s quit`",
                         path, path);
-            return false;
-        }
-        unlink(path);
-    }
-    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (control->fd < 0 || bind(control->fd, (struct sockaddr *)&address, sizeof(address)) ||
-        chmod(path, 0600) || listen(control->fd, 8)) {
-        g_set_error(error, OPTIONS_ERROR, 0, "--control: %s: %s", path, g_strerror(errno));
-        return false;
-    }
-    return true;
-}
-
-struct control *control_create(struct machine *machine, const char *path, GError **error)
-{
-    struct control *control = g_new0(struct control, 1);
-
-    control->machine = machine;
-    control->path = g_strdup(path);
-    control->fd = -1;
-    control->clients = g_ptr_array_new_with_free_func(client_free);
-    if (!listen_at(control, error)) {
-        if (control->fd >= 0)
-            close(control->fd);
-        g_ptr_array_unref(control->clients);
-        g_free(control->path);
-        g_free(control);
+        else
+            g_set_error(error, OPTIONS_ERROR, 0, "--control: %s: %s", path, reason->message);
         return NULL;
     }
-    control->watch = loop_fd_create(loop_main(), control->fd, G_IO_IN, accept_client, control);
+    control = g_new0(struct control, 1);
+    control->machine = machine;
+    control->listener = listener;
+    control->clients = g_ptr_array_new_with_free_func(client_free);
+    unixsocket_watch(listener, loop_main(), accept_client, control);
     machine->control = control;
     machine->event = machine_event;
     return control;
@@ -401,10 +358,7 @@ void control_destroy(struct control *control)
         return;
     control->machine->event = NULL;
     control->machine->control = NULL;
-    loop_fd_destroy(control->watch);
-    close(control->fd);
-    unlink(control->path);
+    unixsocket_destroy(control->listener);
     g_ptr_array_unref(control->clients);
-    g_free(control->path);
     g_free(control);
 }

@@ -35,7 +35,7 @@ void control_destroy(struct control *control); /* removes the socket file; NULL 
 
 /* Sends an event to every client; takes @data (may be NULL). */
 void control_event(struct control *control, const char *name, JsonObject *data);
-/* SHUTDOWN or GUEST_PANICKED, before the program ends, and waits a little for clients to read it. */
+/* SHUTDOWN (after GUEST_PANICKED, if it did), before the program ends, and waits a little for clients to read it. */
 void control_announce_end(struct control *control);
 
 /* ---- the commands (control_commands.c) ---- */

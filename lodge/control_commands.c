@@ -272,7 +272,7 @@ static const struct {
     {"POWERDOWN", "the power button was pressed"},
     {"RESET", "the guest was reset"},
     {"GUEST_CRASHLOADED", "the guest panicked and starts its crash kernel"},
-    {"GUEST_PANICKED", "the guest panicked; lodge ends"},
+    {"GUEST_PANICKED", "the guest panicked; SHUTDOWN follows"},
     {"SHUTDOWN", "the guest ended (data: reason, detail); lodge ends"},
 };
 

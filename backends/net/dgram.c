@@ -22,7 +22,7 @@
 struct dgram {
     struct net net;
     int fd;
-    char *local;               /* NULL: the socket was given */
+    struct unixsocket *local;  /* owns fd; NULL: the socket was given */
     struct sockaddr_un remote; /* where frames go */
     struct loop_fd *watch;
     bool receiving; /* the frontend has room */
@@ -112,11 +112,9 @@ static void dgram_close(struct net *net)
     struct dgram *dgram = (struct dgram *)net;
 
     dgram_set_active(net, 0, NULL, false);
-    if (dgram->fd >= 0)
+    if (dgram->fd >= 0 && !dgram->local)
         close(dgram->fd);
-    if (dgram->local)
-        unlink(dgram->local);
-    g_free(dgram->local);
+    unixsocket_destroy(dgram->local);
     g_free(dgram);
 }
 
@@ -131,20 +129,17 @@ static const struct net_ops dgram_ops = {
 static bool set_up(struct dgram *dgram, const struct options *options, GError **error)
 {
     int size = SEND_BUFFER;
-    const char *path;
 
     if (options_given(options, "fd")) {
         dgram->fd = net_unix_given(options, SOCK_DGRAM, error);
         return dgram->fd >= 0;
     }
-    path = net_unix_path(options, "path", error);
-    if (!path)
+    if (!net_unix_address(&dgram->remote, options, "path", error))
         return false;
-    dgram->fd = net_unix_bind(options, "local", SOCK_DGRAM, error);
-    if (dgram->fd < 0)
+    dgram->local = net_unix_bind(options, "local", SOCK_DGRAM, error);
+    if (!dgram->local)
         return false;
-    dgram->local = g_strdup(options_string(options, "local"));
-    net_unix_address(&dgram->remote, path);
+    dgram->fd = unixsocket_fd(dgram->local);
     setsockopt(dgram->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* best effort */
     return true;
 }

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "backends/net/net.h"
+#include "vmm/unixsocket.h"
 
 #define NET_MIN_FRAME 14u /* an Ethernet header */
 
@@ -81,12 +82,12 @@ int net_offload_segment(const struct virtio_net_hdr_v1 *header, uint8_t *frame, 
 
 /* ---- UNIX sockets (unix_socket.c) ---- */
 
-void net_unix_address(struct sockaddr_un *address, const char *path);
-/* The path that @key names; NULL with @error set: not given, or too long for a socket. */
-const char *net_unix_path(const struct options *options, const char *key, GError **error);
-/* A new socket of @type bound at @key's path, where a file that nobody serves any more is replaced;
- * -1 with @error set. */
-int net_unix_bind(const struct options *options, const char *key, int type, GError **error);
+/* The address that @key names; false with @error set: not given, or too long for a socket. */
+bool net_unix_address(struct sockaddr_un *address, const struct options *options, const char *key,
+                      GError **error);
+/* A new socket of @type bound at @key's path; NULL with @error set. */
+struct unixsocket *net_unix_bind(const struct options *options, const char *key, int type,
+                                 GError **error);
 /* The socket of @type that the user gave as fd=, or -1 with @error set. */
 int net_unix_given(const struct options *options, int type, GError **error);
 

@@ -30,10 +30,12 @@
 
 struct stream {
     struct net net;
-    char *path;        /* NULL: the socket was given */
-    int fd, listener;  /* -1: none */
-    struct loop *loop; /* NULL while the queue is off */
-    struct loop_fd *watch, *listen_watch;
+    bool connects; /* to address, again when the peer is lost */
+    struct sockaddr_un address;
+    struct unixsocket *listener; /* or NULL */
+    int fd;                      /* -1: none */
+    struct loop *loop;           /* NULL while the queue is off */
+    struct loop_fd *watch;
     struct loop_timer *retry;
     bool receiving; /* the frontend has room */
     bool blocked;   /* it waits until it may send */
@@ -62,8 +64,8 @@ static void peer_lost(struct stream *stream)
     stream->fd = -1;
     stream->out_start = stream->out_used = 0;
     net_set_link(&stream->net, false);
-    if (stream->listen_watch)
-        loop_fd_set_events(stream->listen_watch, G_IO_IN);
+    if (stream->listener)
+        unixsocket_hold(stream->listener, false);
     else if (stream->retry)
         loop_timer_set(stream->retry, loop_now_ns() + RETRY_NS);
     if (stream->blocked) {
@@ -265,22 +267,6 @@ static void stream_ready(void *opaque, GIOCondition ready)
 
 /* ---- connections ---- */
 
-static int connect_to(const char *path)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un address;
-
-    net_unix_address(&address, path);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-        int code = errno;
-
-        close(fd);
-        errno = code;
-        return -1;
-    }
-    return fd;
-}
-
 static void watch_peer(struct stream *stream)
 {
     if (stream->fd >= 0 && stream->loop) {
@@ -297,7 +283,7 @@ static void peer_connected(struct stream *stream, int fd)
     net_set_link(&stream->net, true);
 }
 
-/* A second later: connects, or listens again. */
+/* A second later. */
 static void try_again(void *opaque)
 {
     struct stream *stream = opaque;
@@ -305,31 +291,19 @@ static void try_again(void *opaque)
 
     if (stream->fd >= 0)
         return;
-    if (stream->listen_watch) {
-        loop_fd_set_events(stream->listen_watch, G_IO_IN);
-        return;
-    }
-    fd = connect_to(stream->path);
+    fd = unixsocket_connect(&stream->address, SOCK_STREAM);
     if (fd >= 0)
         peer_connected(stream, fd);
     else
         loop_timer_set(stream->retry, loop_now_ns() + RETRY_NS);
 }
 
-static void accept_peer(void *opaque, GIOCondition ready)
+static void accept_peer(void *opaque, int fd)
 {
     struct stream *stream = opaque;
-    int fd = accept4(stream->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-    if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-        return;
-    loop_fd_set_events(stream->listen_watch, 0); /* one peer at a time */
-    if (fd >= 0) {
-        peer_connected(stream, fd);
-        return;
-    }
-    log_guest(&stream->errors, "net-stream", "%s: accept: %s", stream->path, g_strerror(errno));
-    loop_timer_set(stream->retry, loop_now_ns() + RETRY_NS);
+    unixsocket_hold(stream->listener, true); /* one peer at a time */
+    peer_connected(stream, fd);
 }
 
 static int stream_set_active(struct net *net, unsigned queue, struct loop *loop, bool on)
@@ -337,20 +311,23 @@ static int stream_set_active(struct net *net, unsigned queue, struct loop *loop,
     struct stream *stream = (struct stream *)net;
 
     g_clear_pointer(&stream->watch, loop_fd_destroy);
-    g_clear_pointer(&stream->listen_watch, loop_fd_destroy);
+    if (stream->listener)
+        unixsocket_unwatch(stream->listener);
     g_clear_pointer(&stream->retry, loop_timer_destroy);
     stream->loop = on ? loop : NULL;
     stream->receiving = on;
     stream->blocked = false;
     if (!on)
         return 0;
-    if (stream->path)
+    if (stream->listener) {
+        unixsocket_hold(stream->listener, stream->fd >= 0);
+        unixsocket_watch(stream->listener, loop, accept_peer, stream);
+    }
+    if (stream->connects) {
         stream->retry = loop_timer_create(loop, try_again, stream);
-    if (stream->listener >= 0)
-        stream->listen_watch = loop_fd_create(loop, stream->listener, stream->fd < 0 ? G_IO_IN : 0,
-                                              accept_peer, stream);
-    else if (stream->fd < 0 && stream->retry)
-        loop_timer_set(stream->retry, loop_now_ns());
+        if (stream->fd < 0)
+            loop_timer_set(stream->retry, loop_now_ns());
+    }
     watch_peer(stream);
     return 0;
 }
@@ -362,13 +339,9 @@ static void stream_close(struct net *net)
     stream_set_active(net, 0, NULL, false);
     if (stream->fd >= 0)
         close(stream->fd);
-    if (stream->listener >= 0) {
-        close(stream->listener);
-        unlink(stream->path);
-    }
+    unixsocket_destroy(stream->listener);
     g_free(stream->in);
     g_free(stream->out);
-    g_free(stream->path);
     g_free(stream);
 }
 
@@ -384,29 +357,25 @@ static const struct net_ops stream_ops = {
 
 static bool set_up(struct stream *stream, const struct options *options, GError **error)
 {
-    const char *path;
-
     if (options_given(options, "fd")) {
         stream->fd = net_unix_given(options, SOCK_STREAM, error);
         return stream->fd >= 0;
     }
-    path = net_unix_path(options, "path", error);
-    if (!path)
-        return false;
-    stream->path = g_strdup(path);
-    if (!options_bool(options, "server")) {
-        stream->fd = connect_to(path);
-        if (stream->fd < 0)
-            options_set_error(error, options, "path",
-                              "%s; start the other side first, or use server=on here",
-                              g_strerror(errno));
-        return stream->fd >= 0;
+    if (options_bool(options, "server")) {
+        stream->net.link_up = false;
+        stream->listener = net_unix_bind(options, "path", SOCK_STREAM, error);
+        return stream->listener != NULL;
     }
-    stream->net.link_up = false;
-    stream->listener = net_unix_bind(options, "path", SOCK_STREAM, error);
-    if (stream->listener < 0 || !listen(stream->listener, 1))
-        return stream->listener >= 0;
-    options_set_error(error, options, "path", "%s", g_strerror(errno));
+    if (!net_unix_address(&stream->address, options, "path", error))
+        return false;
+    stream->connects = true;
+    stream->fd = unixsocket_connect(&stream->address, SOCK_STREAM);
+    if (stream->fd >= 0)
+        return true;
+    options_set_error(error, options, "path",
+                      "%s; start the other side first, or use server=on here",
+                      g_strerror(-stream->fd));
+    stream->fd = -1;
     return false;
 }
 
@@ -415,7 +384,7 @@ struct net *net_stream_open(const struct options *options, struct loop *loop, GE
     struct stream *stream = g_new0(struct stream, 1);
 
     net_init(&stream->net, &stream_ops, "stream", 1);
-    stream->fd = stream->listener = -1;
+    stream->fd = -1;
     stream->in = g_malloc(IN_BUFFER);
     stream->out = g_malloc(OUT_BUFFER);
     if (set_up(stream, options, error))

@@ -612,7 +612,7 @@ static void test_other_files_are_not_replaced(struct fixture *f, gconstpointer d
     g_assert_true(g_file_set_contents(f->path, "precious", -1, NULL));
     g_assert_null(try_open(&error, "socket,path=%s", f->path));
     g_autofree char *message =
-        g_strdup_printf("--serial: path=%s: there is something that is no socket; remove it or "
+        g_strdup_printf("--serial: path=%s: there is something that is not a socket; remove it or "
                         "choose another path",
                         f->path);
     g_assert_cmpstr(error->message, ==, message);
@@ -626,7 +626,7 @@ static void test_socket_path_errors(struct fixture *f, gconstpointer data)
 
     g_assert_null(try_open(&long_error, "socket,path=%s", name));
     g_autofree char *message = g_strdup_printf("--serial: path=%s: 108 bytes are too long for a "
-                                               "UNIX socket, which has room for 107; use a "
+                                               "UNIX socket, which has room for 107 bytes; use a "
                                                "shorter or a relative path",
                                                name);
     g_assert_cmpstr(long_error->message, ==, message);

@@ -393,9 +393,10 @@ static void test_stale_socket(void)
     int fd = bound_socket(path, SOCK_STREAM);
 
     text = g_strdup_printf("type=stream,server=on,path=%s", path);
-    message = g_strdup_printf("--net: path=%s: is in use by another program; end it or choose "
-                              "another path",
-                              path);
+    message =
+        g_strdup_printf("--net: path=%s: another process serves this socket; stop it or choose "
+                        "another path",
+                        path);
     client_refused(text, message);
     close(fd); /* its program died: the file stays */
     g_assert_true(scratch_exists(dir, "stale"));
@@ -665,7 +666,8 @@ static void test_option_paths(void)
     g_autofree char *path = path_of("regular"), *text = NULL, *message = NULL;
 
     text = g_strdup_printf("type=stream,server=on,path=%s", long_path);
-    message = g_strdup_printf("--net: path=%s: is longer than a UNIX socket's limit of 107 bytes",
+    message = g_strdup_printf("--net: path=%s: 108 bytes are too long for a UNIX socket, which has "
+                              "room for 107 bytes; use a shorter or a relative path",
                               long_path);
     client_refused(text, message);
     g_free(text);
@@ -674,13 +676,15 @@ static void test_option_paths(void)
     scratch_write(dir, "regular", "precious");
     text = g_strdup_printf("type=stream,server=on,path=%s", path);
     message = g_strdup_printf(
-        "--net: path=%s: is there and is not a socket; remove it or choose another path", path);
+        "--net: path=%s: there is something that is not a socket; remove it or choose another path",
+        path);
     client_refused(text, message);
     g_free(text);
     text = g_strdup_printf("type=dgram,path=/x,local=%s", path);
     g_free(message);
-    message = g_strdup_printf(
-        "--net: local=%s: is there and is not a socket; remove it or choose another path", path);
+    message = g_strdup_printf("--net: local=%s: there is something that is not a socket; remove it "
+                              "or choose another path",
+                              path);
     client_refused(text, message);
     g_free(text);
     text = scratch_read(dir, "regular");
