@@ -632,9 +632,9 @@ static void test_options(void)
          "--net: path=/no/such/folder/socket: No such file or directory; start the other side "
          "first, or use server=on here"},
         {"type=stream,server=on,path=/no/such/folder/socket",
-         "--net: path=/no/such/folder/socket: No such file or directory"},
+         "--net: path=/no/such/folder/socket: No such file or directory; create its folder first"},
         {"type=dgram,path=/x,local=/no/such/folder/socket",
-         "--net: local=/no/such/folder/socket: No such file or directory"},
+         "--net: local=/no/such/folder/socket: No such file or directory; create its folder first"},
         {"type=stream,fd=9999", "--net: fd=9999: is not an open stream socket"},
         {"type=dgram,fd=2", "--net: fd=2: is not an open datagram socket"},
         {"type=tap,fd=2", "--net: fd=2: is not an open tap interface"},
