@@ -26,10 +26,12 @@
 
 #include "virtio/9p_pool.h"
 #include "virtio/9p_server.h"
+#include "vmm/state.h"
 
 #define MAX_TAG           (VIRTIO_MAX_CONFIG_SIZE - offsetof(struct virtio_9p_config, tag))
 #define PCI_CLASS_STORAGE 0x018000u
-#define SPLIT_PIECES      4u   /* descriptors that cross the end of a memory region */
+#define SPLIT_PIECES      4u /* descriptors that cross the end of a memory region */
+#define MAX_SESSION       (256u * 1024 * 1024)
 #define BATCH             256u /* chains popped before other work of the loop gets its turn */
 
 const struct option_spec virtio_9p_options[] = {
@@ -63,6 +65,12 @@ struct virtio_9p {
     bool queue_stopping; /* likewise, for a reset of the queue */
     bool resetting;      /* the session is being ended on a thread */
     struct p9_job reset;
+    GByteArray
+        *session; /* the saved one: between before_save and the saving, or loading and after_load */
+    struct {
+        uint16_t length;
+        char text[MAX_TAG];
+    } tag;         /* as config space has it */
     char name[64]; /* for messages of the server: the device's, once it has one */
     struct log_limit limit;
 };
@@ -217,7 +225,9 @@ static void p9_stop(struct virtio_device *vdev)
 
     p9->starved = false;
     p9_server_get_stats(p9->server, &stats);
-    if (p9_pool_active(p9->pool) == 0 && stats.fids == 0) {
+    /* Closing files may block, so a thread does it; but a state that is to be loaded can't wait. */
+    if (p9_pool_active(p9->pool) == 0 &&
+        (stats.fids == 0 || device_state(vdev->device) == DEVICE_RESUMING)) {
         p9_server_reset(p9->server);
         virtio_device_stopped(vdev);
         return;
@@ -241,6 +251,52 @@ static void p9_queue_stop(struct virtio_device *vdev, unsigned index)
     }
 }
 
+static void p9_before_save(struct virtio_device *vdev)
+{
+    struct virtio_9p *p9 = to_9p(vdev);
+
+    g_byte_array_set_size(p9->session, 0);
+    p9_server_save(p9->server, p9->session);
+}
+
+/* What was saved is not needed any more. */
+static void p9_resume(struct virtio_device *vdev)
+{
+    struct virtio_9p *p9 = to_9p(vdev);
+
+    g_byte_array_unref(p9->session);
+    p9->session = g_byte_array_new();
+}
+
+static bool p9_after_load(struct virtio_device *vdev, GError **error)
+{
+    struct virtio_9p *p9 = to_9p(vdev);
+    bool ok = memcmp(vdev->config, &p9->tag, sizeof(p9->tag)) == 0;
+
+    if (!ok) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s: the state is that of a share with tag '%.*s', not '%.*s'",
+                    vdev->device->name, (int)MAX_TAG,
+                    (const char *)vdev->config + offsetof(struct virtio_9p_config, tag),
+                    (int)MAX_TAG, p9->tag.text);
+        memcpy(vdev->config, &p9->tag, sizeof(p9->tag));
+    } else {
+        ok = p9_server_load(p9->server, p9->session->data, p9->session->len, error);
+        if (!ok) {
+            g_prefix_error(error, "%s: ", vdev->device->name);
+        }
+    }
+    g_byte_array_set_size(p9->session, 0);
+    return ok;
+}
+
+static const struct state_field p9_fields[] = {
+    STATE_BUFFER(struct virtio_9p, session, MAX_SESSION, 1),
+    STATE_END,
+};
+
+static const struct state_table p9_state = {"virtio-9p", 1, 1, p9_fields};
+
 static bool p9_quiesced(struct virtio_device *vdev)
 {
     return p9_pool_active(to_9p(vdev)->pool) == 0;
@@ -261,6 +317,7 @@ static void p9_destroy(struct virtio_device *vdev)
         g_free(p9->requests[i]);
     }
     g_free(p9->requests);
+    g_byte_array_unref(p9->session);
     virtio_device_finish(vdev);
     g_free(p9->thread_name);
     g_free(p9);
@@ -277,6 +334,10 @@ static const struct virtio_class p9_class = {
     .stop = p9_stop,
     .queue_stop = p9_queue_stop,
     .quiesced = p9_quiesced,
+    .state_table = &p9_state,
+    .resume = p9_resume,
+    .before_save = p9_before_save,
+    .after_load = p9_after_load,
     .destroy = p9_destroy,
 };
 
@@ -284,14 +345,15 @@ static bool set_tag(struct virtio_9p *p9, const struct options *options, GError 
 {
     const char *tag = options_string(options, "tag");
     size_t length = strlen(tag);
-    uint16_t field = GUINT16_TO_LE(length);
 
     if (length == 0 || length > MAX_TAG) {
         options_set_error(error, options, "tag", "must have 1 to %zu bytes", (size_t)MAX_TAG);
         return false;
     }
-    memcpy(p9->vdev.config, &field, sizeof(field));
-    memcpy(p9->vdev.config + offsetof(struct virtio_9p_config, tag), tag, length);
+    G_STATIC_ASSERT(sizeof(p9->tag) == VIRTIO_MAX_CONFIG_SIZE);
+    p9->tag.length = GUINT16_TO_LE(length);
+    memcpy(p9->tag.text, tag, length);
+    memcpy(p9->vdev.config, &p9->tag, sizeof(p9->tag));
     g_snprintf(p9->name, sizeof(p9->name), "9p:%s", tag);
     p9->thread_name = g_strdup_printf("9p-%s", tag);
     return true;
@@ -364,6 +426,7 @@ struct virtio_device *virtio_9p_create(const struct options *options, struct loo
     }
     virtio_device_set_ring_options(&p9->vdev, &ring);
     p9->requests = g_new0(struct request *, queue_size);
+    p9->session = g_byte_array_new();
     if (!set_tag(p9, options, error) || !open_share(p9, options, error) ||
         !start_pool(p9, options, error)) {
         p9_destroy(&p9->vdev);

@@ -68,7 +68,7 @@ static int write_opened(struct p9_call *call, const struct statx *stat)
 
 /* ---- Tlopen ---- */
 
-static int open_node(struct p9_server *server, struct p9_node *node, uint32_t flags)
+int p9_open_node(struct p9_server *server, struct p9_node *node, uint32_t flags)
 {
     struct p9_handle handle;
     int fd, ret;
@@ -103,7 +103,7 @@ static int lopen(struct p9_call *call, struct p9_use *use, uint32_t flags)
     if (ret < 0) {
         return ret;
     }
-    fd = open_node(server, use->node, flags);
+    fd = p9_open_node(server, use->node, flags);
     if (fd == P9_NO_FILE) {
         pthread_rwlock_rdlock(&server->names);
         ret = p9_node_stat(server, use->node, &stat);
@@ -276,6 +276,9 @@ static int read_file(struct p9_call *call, const struct p9_use *use, uint64_t of
     if (use->open->is_directory) {
         return -EISDIR;
     }
+    if (!p9_use_file(use)) {
+        return -ESTALE; /* lost in a restore */
+    }
     done = share_read(call->server->share, use->open->fd, call->worker->iov, pieces, offset);
     call->direct = done < 0 ? 0 : done;
     return done < 0 ? done : 0;
@@ -342,6 +345,9 @@ static int write_file(struct p9_call *call, const struct p9_use *use, uint64_t o
 
     if (use->open->is_directory) {
         return -EISDIR;
+    }
+    if (!p9_use_file(use)) {
+        return -ESTALE;
     }
     done = share_write(call->server->share, use->open->fd, call->worker->iov, pieces, offset);
     *written = done < 0 ? 0 : done;
@@ -474,7 +480,9 @@ int p9_do_readdir(struct p9_call *call)
         ret = -EBADF;
     } else if (!use.open->is_directory) {
         ret = -ENOTDIR;
-    } else if (!use.node->barred) {
+    } else if (!p9_use_file(&use)) {
+        ret = use.node->barred ? 0 : -ESTALE;
+    } else {
         pthread_mutex_lock(&use.open->lock);
         ret = read_entries(call, &use, offset);
         pthread_mutex_unlock(&use.open->lock);

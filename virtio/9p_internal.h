@@ -173,6 +173,11 @@ void p9_node_unlinked(struct p9_server *server, struct p9_node *kept);
 /* Follows a rename that was done; names held for writing. */
 void p9_node_renamed(struct p9_server *server, struct p9_node *old_dir, const char *old_name,
                      struct p9_node *new_dir, const char *new_name);
+/* A node of a saved session, referenced: what @name in @parent is now, if it is still the file that was
+ * saved; else a node without a name, whose file is gone. Takes names. */
+struct p9_node *p9_node_restore(struct p9_server *server, struct p9_node *parent, const char *name,
+                                uint64_t dev, uint64_t ino, uint32_t mode, bool named);
+
 /* The qid of a file. -ENFILE: too many host file systems. */
 int p9_qid_make(struct p9_server *server, const struct statx *stat, struct p9_qid *qid);
 int p9_qid_path(struct p9_server *server, uint64_t dev, uint64_t ino, uint64_t *path);
@@ -238,6 +243,9 @@ int p9_do_remove(struct p9_call *call);
 int p9_do_lock(struct p9_call *call); /* 9p_lock.c */
 int p9_do_getlock(struct p9_call *call);
 
+/* Opens @node; P9_NO_FILE for a directory that is barred. 9p_file.c */
+int p9_open_node(struct p9_server *server, struct p9_node *node, uint32_t flags);
+
 /* Writes the attribute of a fid that Txattrcreate made; at clunk. */
 int p9_xattr_commit(struct p9_server *server, struct p9_use *use);
 
@@ -246,6 +254,12 @@ void p9_locks_finish(struct p9_server *server);
 void p9_locks_clear(struct p9_server *server);
 /* The fid is closed: its locks go. */
 void p9_locks_drop(struct p9_server *server, struct p9_fid *fid);
+/* Saved state: writing, reading into an array (-EINVAL), and what was read into the empty table, where
+ * each lock belongs to the file that its fid has open now. */
+void p9_locks_save(struct p9_server *server, GByteArray *out);
+GArray *p9_locks_array(void);
+int p9_locks_read(struct p9_reader *reader, GArray *locks);
+void p9_locks_load(struct p9_server *server, GArray *locks);
 
 /* Reads a name that is to become or to find one component. */
 static inline const char *p9_read_name(struct p9_call *call)

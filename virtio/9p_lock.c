@@ -172,6 +172,79 @@ static int set_lock(GArray *locks, struct lock *wanted)
     return P9_LOCK_SUCCESS;
 }
 
+/* ---- saved state ---- */
+
+static void put(GByteArray *out, uint64_t value, unsigned size)
+{
+    value = GUINT64_TO_LE(value);
+    g_byte_array_append(out, (const uint8_t *)&value, size);
+}
+
+void p9_locks_save(struct p9_server *server, GByteArray *out)
+{
+    GArray *locks = server->locks->locks;
+
+    put(out, locks->len, 4);
+    for (unsigned i = 0; i < locks->len; i++) {
+        const struct lock *lock = &g_array_index(locks, struct lock, i);
+
+        put(out, lock->fid, 4);
+        put(out, lock->type, 1);
+        put(out, lock->start, 8);
+        put(out, lock->last, 8);
+        put(out, lock->owner.process, 4);
+        put(out, strlen(lock->owner.client), 2);
+        g_byte_array_append(out, (const uint8_t *)lock->owner.client, strlen(lock->owner.client));
+    }
+}
+
+GArray *p9_locks_array(void)
+{
+    return g_array_new(FALSE, FALSE, sizeof(struct lock));
+}
+
+int p9_locks_read(struct p9_reader *reader, GArray *locks)
+{
+    uint32_t count = p9_read_u32(reader);
+
+    if (count > P9_MAX_LOCKS) {
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < count && !reader->error; i++) {
+        struct lock lock = {.fid = p9_read_u32(reader)};
+
+        lock.type = p9_read_u8(reader);
+        lock.start = p9_read_u64(reader);
+        lock.last = p9_read_u64(reader);
+        lock.owner.process = p9_read_u32(reader);
+        g_strlcpy(lock.owner.client, p9_read_string(reader, MAX_CLIENT_NAME, NULL),
+                  sizeof(lock.owner.client));
+        if (lock.type > P9_LOCK_WRITE || lock.start > lock.last) {
+            return -EINVAL;
+        }
+        g_array_append_val(locks, lock);
+    }
+    return reader->error;
+}
+
+void p9_locks_load(struct p9_server *server, GArray *locks)
+{
+    for (unsigned i = 0; i < locks->len; i++) {
+        struct lock *lock = &g_array_index(locks, struct lock, i);
+        struct p9_use use;
+
+        if (p9_use_get(server, lock->fid, &use) < 0) {
+            continue;
+        }
+        if (use.open) {
+            lock->dev = use.node->dev;
+            lock->ino = use.node->ino;
+            g_array_append_vals(server->locks->locks, lock, 1);
+        }
+        p9_use_put(server, &use);
+    }
+}
+
 /* ---- the messages ---- */
 
 static int make_lock(struct p9_use *use, const struct request *request, struct lock *lock)

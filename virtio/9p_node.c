@@ -529,6 +529,37 @@ int p9_node_walk(struct p9_server *server, struct p9_node *dir, const char *name
     return ret < 0 ? ret : p9_node_child(server, dir, name, stat, file_system, child);
 }
 
+struct p9_node *p9_node_restore(struct p9_server *server, struct p9_node *parent, const char *name,
+                                uint64_t dev, uint64_t ino, uint32_t mode, bool named)
+{
+    struct statx stat = {.stx_mode = mode, .stx_ino = ino};
+    struct p9_node *node = NULL;
+    int ret = -ENOENT;
+
+    pthread_rwlock_rdlock(&server->names);
+    if (named && (parent->hashed || !parent->parent)) {
+        ret = p9_node_walk(server, parent, name, &stat, &node);
+    }
+    pthread_rwlock_unlock(&server->names);
+    /* By its inode number; that of the device may be another one after a reboot. */
+    if (ret == 0 && (node->mode != (mode & S_IFMT) || (!node->unstable && node->ino != ino))) {
+        p9_node_unref(server, node);
+        ret = -ENOENT;
+    }
+    if (ret < 0) {
+        stat.stx_mode = mode;
+        stat.stx_ino = ino;
+        stat.stx_dev_major = dev >> 32;
+        stat.stx_dev_minor = dev;
+        pthread_mutex_lock(&server->lock);
+        parent->refs++;
+        server->node_count++;
+        node = node_new(parent, name, &stat, 0);
+        pthread_mutex_unlock(&server->lock);
+    }
+    return node;
+}
+
 /* ---- changes of names ---- */
 
 struct p9_node *p9_node_keep(struct p9_server *server, struct p9_node *dir, const char *name)

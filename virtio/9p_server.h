@@ -21,6 +21,7 @@
 #ifndef VIRTIO_9P_SERVER_H
 #define VIRTIO_9P_SERVER_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -72,6 +73,11 @@ int p9_message_begin(struct p9_message *message);
 /* Does what the message asks, and writes the reply: returns its size in bytes. */
 size_t p9_server_handle(struct p9_server *server, struct p9_worker *worker,
                         struct p9_message *message);
+
+/* The session as bytes, appended to @out; and back, replacing the one that is there. No request under
+ * way. Loading opens files: it may block. On a bad stream nothing changes. */
+void p9_server_save(struct p9_server *server, GByteArray *out);
+bool p9_server_load(struct p9_server *server, const uint8_t *data, size_t size, GError **error);
 
 struct p9_stats {
     unsigned fids, nodes, open, cached;

@@ -324,6 +324,63 @@ static void test_paused_device_is_silent(void)
     teardown(&f);
 }
 
+static struct virtio_pci *another_device(struct fixture *f, const char *tag)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = g_strdup_printf("path=%s,tag=%s", f->dir, tag);
+    g_autoptr(options_t) options = options_parse(virtio_9p_options, "--share", text, &error);
+    struct virtio_device *vdev = virtio_9p_create(options, f->h->loop, &error);
+
+    g_assert_no_error(error);
+    return virtio_pci_create(vdev, "share0", &f->h->env, true, &error);
+}
+
+/* The state of a device with a session goes to another one on the same folder, and back. */
+static void test_session_is_saved(void)
+{
+    struct fixture f;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) saved = NULL, again = NULL;
+    struct virtio_pci *other;
+
+    setup(&f, "");
+    begin_session(&f, EVENT_IDX);
+    read_hello(&f, 1);
+    saved = harness_save(&virtio_pci_function(f.vpci)->device);
+    other = another_device(&f, "srv");
+    g_assert_true(harness_load_state(&virtio_pci_function(other)->device, saved, &error));
+    g_assert_no_error(error);
+    again = harness_save(&virtio_pci_function(other)->device);
+    g_assert_cmpmem(again->data, again->len, saved->data, saved->len);
+    virtio_pci_destroy(other);
+    virtio_driver_reset(f.driver); /* forget all of it, then have it back */
+    g_assert_true(harness_load_state(&virtio_pci_function(f.vpci)->device, again, &error));
+    g_assert_no_error(error);
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_RUNNING_P2P, 1000, &error));
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_RUNNING, 1000, &error));
+    g_assert_cmpuint(call_read(&f, 1, 7, 100), ==, P9_TREAD + 1);
+    g_assert_cmpuint(p9_read_u32(&f.rx), ==, 5);
+    g_assert_cmpmem(f.rx.next, 5, "guest", 5);
+    teardown(&f);
+}
+
+static void test_state_of_another_share_is_refused(void)
+{
+    struct fixture f;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) saved = NULL;
+    struct virtio_pci *other;
+
+    setup(&f, "");
+    begin_session(&f, 0);
+    saved = harness_save(&virtio_pci_function(f.vpci)->device);
+    other = another_device(&f, "other");
+    g_assert_false(harness_load_state(&virtio_pci_function(other)->device, saved, &error));
+    g_assert_nonnull(strstr(error->message, "tag 'srv', not 'other'"));
+    virtio_pci_destroy(other);
+    teardown(&f);
+}
+
 /* @out_size bytes of a Tversion, @in_size of room. */
 static void check_bad_chain(uint32_t out_size, uint32_t in_size)
 {
@@ -419,6 +476,9 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-9p/reset-ends-the-session", test_reset_ends_the_session);
     g_test_add_func("/virtio-9p/queue-reset-keeps-the-session", test_queue_reset_keeps_the_session);
     g_test_add_func("/virtio-9p/paused-device-is-silent", test_paused_device_is_silent);
+    g_test_add_func("/virtio-9p/session-is-saved", test_session_is_saved);
+    g_test_add_func("/virtio-9p/state-of-another-share-is-refused",
+                    test_state_of_another_share_is_refused);
     g_test_add_func("/virtio-9p/bad-chains", test_bad_chains);
     g_test_add_func("/virtio-9p/malformed-messages-are-answered",
                     test_malformed_messages_are_answered);
