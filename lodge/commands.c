@@ -13,7 +13,7 @@ const struct subcommand subcommands[] = {
      false},
     {"devices", command_devices, "[TYPE]", "list device types, or show the manual of one", false},
     {"prepare", command_prepare, "KERNEL...", "unpack kernels into the cache", true},
-    {"manual", command_manual, "", "print the manual page", true},
+    {"manual", command_manual, "[control]", "print the manual page, or docs/control.md", true},
     {"completion", command_completion, "", "print a completion for bash", true},
     {},
 };

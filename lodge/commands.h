@@ -22,6 +22,9 @@ struct subcommand {
 };
 extern const struct subcommand subcommands[]; /* ends with a NULL name */
 
+/* docs/control.md, on standard output. */
+void print_control_page(void);
+
 /* The help of `lodge run`, on standard output. */
 void print_run_help(void);
 

@@ -51,4 +51,11 @@ struct control_command {
 };
 extern const struct control_command control_commands[]; /* ends with a NULL name */
 
+struct control_event_type {
+    const char *name, *help;
+};
+extern const struct control_event_type control_event_types[]; /* ends with a NULL name */
+/* "string", "uint": what the schema calls the type of an argument. */
+const char *control_type_name(enum option_type type);
+
 #endif

@@ -246,6 +246,11 @@ static const char *const type_names[] = {
     [OPTION_MAC] = "mac",       [OPTION_LIST] = "list",
 };
 
+const char *control_type_name(enum option_type type)
+{
+    return type_names[type];
+}
+
 static JsonArray *describe_arguments(const struct option_spec *spec)
 {
     JsonArray *array = json_array_new();
@@ -254,7 +259,7 @@ static JsonArray *describe_arguments(const struct option_spec *spec)
         JsonObject *object = json_object_new();
 
         json_object_set_string_member(object, "name", spec->key);
-        json_object_set_string_member(object, "type", type_names[spec->type]);
+        json_object_set_string_member(object, "type", control_type_name(spec->type));
         json_object_set_boolean_member(object, "required", spec->flags & OPTION_REQUIRED);
         if (spec->value)
             json_object_set_string_member(object, "default", spec->value);
@@ -264,9 +269,7 @@ static JsonArray *describe_arguments(const struct option_spec *spec)
     return array;
 }
 
-static const struct {
-    const char *name, *help;
-} events[] = {
+const struct control_event_type control_event_types[] = {
     {"STOP", "the guest was stopped by the stop command"},
     {"RESUME", "the guest goes on after cont"},
     {"POWERDOWN", "the power button was pressed"},
@@ -274,6 +277,7 @@ static const struct {
     {"GUEST_CRASHLOADED", "the guest panicked and starts its crash kernel"},
     {"GUEST_PANICKED", "the guest panicked; SHUTDOWN follows"},
     {"SHUTDOWN", "the guest ended (data: reason, detail); lodge ends"},
+    {},
 };
 
 static JsonNode *query_schema(struct control *control, struct machine *machine,
@@ -291,11 +295,11 @@ static JsonNode *query_schema(struct control *control, struct machine *machine,
         json_object_set_string_member(object, "returns", command->returns);
         json_array_add_object_element(commands, object);
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(events); i++) {
+    for (const struct control_event_type *event = control_event_types; event->name; event++) {
         JsonObject *object = json_object_new();
 
-        json_object_set_string_member(object, "name", events[i].name);
-        json_object_set_string_member(object, "help", events[i].help);
+        json_object_set_string_member(object, "name", event->name);
+        json_object_set_string_member(object, "help", event->help);
         json_array_add_object_element(event_list, object);
     }
     json_object_set_array_member(schema, "commands", commands);

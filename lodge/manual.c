@@ -210,6 +210,10 @@ static void roff_devices(void)
 
 int command_manual(char **argv)
 {
+    if (argv[0] && !strcmp(argv[0], "control")) {
+        print_control_page();
+        return 0;
+    }
     printf(".TH LODGE 1 \"\" \"lodge %s\" \"User Commands\"\n", LODGE_VERSION);
     printf(".SH NAME\nlodge \\- a small KVM virtual machine monitor\n.SH SYNOPSIS\n");
     for (const struct subcommand *command = subcommands; command->name; command++) {
