@@ -368,7 +368,7 @@ static void apply(struct p9_server *server, struct saved *saved)
 
 bool p9_server_load(struct p9_server *server, const uint8_t *data, size_t size, GError **error)
 {
-    g_autofree uint8_t *copy = g_memdup2(data, size); /* strings are ended in place */
+    g_autofree uint8_t *copy = g_malloc(size + 1); /* strings are ended in place */
     struct p9_reader reader = {.next = copy, .end = copy + size};
     struct saved saved = {
         .prefixes = g_array_new(FALSE, FALSE, sizeof(struct p9_prefix)),
@@ -376,8 +376,12 @@ bool p9_server_load(struct p9_server *server, const uint8_t *data, size_t size, 
         .fids = g_array_new(FALSE, FALSE, sizeof(struct saved_fid)),
         .locks = p9_locks_array(),
     };
-    bool ok = read_all(server, &reader, &saved);
+    bool ok;
 
+    if (size) {
+        memcpy(copy, data, size);
+    }
+    ok = read_all(server, &reader, &saved);
     if (ok) {
         apply(server, &saved);
     } else {
