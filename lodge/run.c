@@ -37,6 +37,7 @@ struct run {
     struct control *control;
     struct loop_timer *timeout;
     int log_fd, trace_fd;
+    const char *result;    /* where the result file goes, or NULL */
     unsigned stop_signals; /* SIGTERM and SIGINT so far */
     bool started;          /* the guest, not the program */
     enum shutdown_reason early_end;
@@ -63,8 +64,9 @@ static int open_output(const char *path, const char *what, GError **error)
 }
 
 /* What can't be written at the end is better known now. */
-static bool check_result(const char *path, GError **error)
+static bool check_result(struct run *run, GError **error)
 {
+    const char *path = options_string(run->config->run, "result");
     g_autofree char *folder = path ? g_path_get_dirname(path) : NULL;
 
     if (!path)
@@ -76,8 +78,8 @@ static bool check_result(const char *path, GError **error)
         g_set_error(error, OPTIONS_ERROR, 0,
                     "--result: %s: is a directory; give the name of a file in it", path);
     else
-        return true;
-    return false;
+        run->result = path;
+    return run->result != NULL;
 }
 
 static bool set_up_log(struct run *run, GError **error)
@@ -315,10 +317,9 @@ static bool start(struct run *run, GError **error)
 
 static int write_result(struct run *run, struct machine *machine, const struct report_end *end)
 {
-    const char *path = run->config ? options_string(run->config->run, "result") : NULL;
     g_autoptr(GError) error = NULL;
 
-    if (path && !report_write(machine, path, end, &error))
+    if (run->result && !report_write(machine, run->result, end, &error))
         return fail(error->message);
     return end->exit_code;
 }
@@ -371,8 +372,7 @@ static int conclude_failed(struct run *run, const char *message)
 
 static bool set_up(struct run *run, GError **error)
 {
-    return set_up_log(run, error) &&
-           check_result(options_string(run->config->run, "result"), error) &&
+    return check_result(run, error) && set_up_log(run, error) &&
            guest_complete_config(run->config, error) && start(run, error);
 }
 

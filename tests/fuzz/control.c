@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MAX_TURNS 2000
 
+static struct config *config;
 static struct machine *machine;
 static struct control *control;
 static struct sockaddr_un address;
@@ -27,6 +28,7 @@ static void remove_machine(void)
 {
     control_destroy(control);
     machine_destroy(machine);
+    config_free(config);
     g_autofree char *folder = g_path_get_dirname(address.sun_path);
     g_rmdir(folder);
 }
@@ -43,9 +45,12 @@ static bool set_up(void)
     if (tried)
         return control != NULL;
     tried = true;
-    machine = machine_create(config_from_arguments(words, NULL), &hooks, NULL);
-    if (!machine)
+    config = config_from_arguments(words, NULL);
+    machine = machine_create(config, &hooks, NULL);
+    if (!machine) {
+        config_free(config);
         return false;
+    }
     folder = g_dir_make_tmp("lodge-fuzz-XXXXXX", NULL);
     path = g_build_filename(folder, "s", NULL);
     g_assert_true(unixsocket_address(&address, path, NULL));
