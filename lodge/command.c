@@ -8,6 +8,8 @@
  */
 #include "lodge/command.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <inttypes.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backends/char/terminal.h"
 #include "guest-images/init/protocol.h"
 #include "lodge/stream.h"
 #include "vmm/log.h"
@@ -39,6 +42,7 @@ struct command {
     uint64_t init_ns, ready_ns;
     char *error;
     struct loop_timer *grace;
+    struct terminal_escape escape; /* --tty: Ctrl-A x ends the guest */
     struct log_limit control_limit;
 };
 
@@ -166,6 +170,41 @@ static void input_ended(void *opaque)
     send_frame(command, LODGE_FRAME_STDIN_EOF, body);
 }
 
+/* ---- --tty: the terminal is the command's, from its start to its end ---- */
+
+static void look_at_foreground(void *opaque)
+{
+    struct command *command = opaque;
+    bool ours = terminal_in_foreground();
+
+    if (ours)
+        terminal_make_raw(false);
+    stream_hold(command->input, !ours);
+}
+
+static void take_terminal(struct command *command)
+{
+    if (!command->tty || !isatty(STDIN_FILENO))
+        return;
+    if (terminal_open(loop_main(), look_at_foreground, command))
+        look_at_foreground(command);
+    else
+        log_warn("command", "the terminal can't be made raw: %s", g_strerror(errno));
+}
+
+static void terminal_key(void *opaque, char key)
+{
+    struct command *command = opaque;
+
+    if (key == 'x')
+        machine_request(command->machine, SHUTDOWN_QUIT, 128 + SIGINT, NULL);
+}
+
+static size_t filter_keys(void *opaque, uint8_t *data, size_t size)
+{
+    return terminal_filter(opaque, data, size);
+}
+
 /* ---- receiving ---- */
 
 /* The value of @key in a frame's fields, or NULL; fields are NUL-terminated (checked before). */
@@ -284,6 +323,7 @@ static void handle_frame(struct command *command, unsigned type, const char *fie
         if (command->started || command->exited)
             break;
         command->started = true;
+        take_terminal(command);
         stream_start(command->input);
         break;
     case LODGE_FRAME_EXIT:
@@ -360,6 +400,9 @@ struct command *command_create(const struct config *config, const int descriptor
     command->incoming = g_byte_array_new();
     command->outgoing = g_byte_array_new();
     command->input = stream_create_input(descriptors[0], input_ended, command);
+    command->escape = (struct terminal_escape){.key = terminal_key, .opaque = command};
+    if (command->tty && isatty(descriptors[0]))
+        stream_set_filter(command->input, filter_keys, &command->escape);
     command->output = stream_create_output(descriptors[1], look_whether_done, command);
     command->errors = stream_create_output(descriptors[2], look_whether_done, command);
     command->grace = loop_timer_create(loop_main(), grace_ended, command);
@@ -387,12 +430,14 @@ void command_write_out(struct command *command)
 {
     stream_write_out(command->output);
     stream_write_out(command->errors);
+    terminal_close();
 }
 
 void command_destroy(struct command *command)
 {
     if (!command)
         return;
+    terminal_close();
     stream_destroy(command->input);
     stream_destroy(command->output);
     stream_destroy(command->errors);

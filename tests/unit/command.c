@@ -2,7 +2,9 @@
 /* Tests of lodge/command and lodge/stream: the test is the guest's init, good or not. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "guest-images/init/protocol.h"
@@ -328,6 +330,50 @@ static void test_frames_that_are_none(struct fixture *f, gconstpointer data)
                      2); /* the end by the empty EXIT, and the huge frame */
 }
 
+/* The terminal is standard input, as it is for lodge. */
+static void test_a_terminal_is_raw_while_the_command_runs(struct fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    struct termios before, during, after;
+    int standard_input = dup(STDIN_FILENO), master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int slave;
+
+    g_assert_cmpint(master, >=, 0);
+    g_assert_true(!grantpt(master) && !unlockpt(master));
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    g_assert_cmpint(dup2(slave, STDIN_FILENO), ==, STDIN_FILENO);
+    command_destroy(f->command);
+    fake_console_reset();
+    options_free(f->config.run);
+    f->config.run = options_parse(specs, "run", "tty,cwd=/tmp,env=LODGE_X=1", &error);
+    f->command = command_create(&f->config, (int[]){STDIN_FILENO, f->out[1], f->errors[1]});
+    g_assert_true(command_add_ports(f->command, NULL, &error));
+    f->control = fake_port(LODGE_PORT_CONTROL);
+    f->input = fake_port(LODGE_PORT_STDIN);
+    f->control->room = f->input->room = 1000000;
+
+    g_assert_cmpint(tcgetattr(slave, &before), ==, 0);
+    begin(f);
+    g_assert_cmpint(tcgetattr(slave, &during), ==, 0);
+    g_assert_true(before.c_lflag & ICANON && before.c_lflag & ISIG);
+    g_assert_false(during.c_lflag & (ICANON | ISIG | ECHO));
+    g_assert_false(during.c_oflag & OPOST);
+    g_assert_cmpint(write(master, "a\x03\x01\x01z\x01x", 7), ==, 7);
+    wait_for(fake_console.requests == 1);
+    g_assert_cmpint(fake_console.reason, ==, SHUTDOWN_QUIT);
+    g_assert_cmpint(fake_console.status, ==, 130);
+    g_assert_cmpmem(f->input->to_guest->data, f->input->to_guest->len, "a\x03\x01z", 4);
+    command_write_out(f->command);
+    g_assert_cmpint(tcgetattr(slave, &after), ==, 0);
+    g_assert_cmphex(after.c_lflag, ==, before.c_lflag);
+    g_assert_cmphex(after.c_iflag, ==, before.c_iflag);
+    g_assert_cmphex(after.c_oflag, ==, before.c_oflag);
+    dup2(standard_input, STDIN_FILENO);
+    close(standard_input);
+    close(master);
+    close(slave);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -347,5 +393,6 @@ int main(int argc, char **argv)
     ADD(what_the_guest_says_is_cleaned);
     ADD(frames_in_single_bytes);
     ADD(frames_that_are_none);
+    ADD(a_terminal_is_raw_while_the_command_runs);
     return g_test_run();
 }
