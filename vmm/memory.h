@@ -4,11 +4,11 @@
  *
  * RAM is memfd-backed and shared (MAP_SHARED, lazily faulted), so that it can be handed to another
  * process; or private to this one where nobody will ask and the host gives transparent huge pages to
- * private memory only (memory_shared_thp). A region maps [gpa, gpa + size) to host memory; regions never overlap. Lookups take no
- * lock: they read an immutable snapshot of the sorted region list, which a change replaces. RAM
- * added at start stays until memory_destroy, so pointers into it stay valid. Pointers to regions
- * (memory_regions, span.region) stay valid inside an RCU section (vmm/rcu.h), or while nobody
- * changes the map.
+ * private memory only (memory_shared_thp). A region maps [gpa, gpa + size) to host memory; regions
+ * never overlap. Lookups take no lock: they read an immutable snapshot of the sorted region list,
+ * which a change replaces. RAM added at start stays until memory_destroy, so pointers into it stay
+ * valid. Pointers to regions (memory_regions, span.region) stay valid inside an RCU section
+ * (vmm/rcu.h), or while nobody changes the map.
  *
  * Devices do not use this header's pointers: they go through vmm/dma.h.
  *
@@ -71,14 +71,14 @@ struct memory_ram_options {
     uint64_t fd_offset;
 };
 
-/*
- * Lays out @size bytes of RAM around the PCI hole: below @low_end (a guest-physical address, for
- * instance 3 GiB) and the rest from 4 GiB up, one memfd for all. @size is a multiple of 4 KiB.
- */
 /* Does the host give shared memory transparent huge pages when asked (shmem_enabled)? Without them a
  * guest takes a page fault exit every 4 KiB it touches first, five times the exits of a boot. */
 bool memory_shared_thp(void);
 
+/*
+ * Lays out @size bytes of RAM around the PCI hole: below @low_end (a guest-physical address, for
+ * instance 3 GiB) and the rest from 4 GiB up, one memfd for all. @size is a multiple of 4 KiB.
+ */
 bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
                     const struct memory_ram_options *options, GError **error);
 

@@ -270,6 +270,24 @@ static void a_file_is_mapped_copy_on_write(void)
     close(options.fd);
 }
 
+static void private_ram_has_no_file_and_starts_as_zeroes(void)
+{
+    struct memory *memory = memory_create();
+    struct memory_ram_options options = {.private = true};
+    g_autoptr(GError) error = NULL;
+    uint64_t value = 1;
+    unsigned count;
+
+    g_assert_true(memory_add_ram(memory, 5 * GIB, LAYOUT_LOW_END, &options, &error));
+    g_assert_cmpint(memory_regions(memory, &count)[0].fd, ==, -1);
+    g_assert_cmpint(memory_regions(memory, &count)[1].fd, ==, -1);
+    g_assert_cmpint(memory_read(memory, 4 * GIB + 8, &value, 8), ==, 0);
+    g_assert_cmpuint(value, ==, 0);
+    value = 7;
+    g_assert_cmpint(memory_write(memory, 6 * GIB - 8, &value, 8), ==, 0);
+    memory_destroy(memory);
+}
+
 static void prefault_populates(void)
 {
     struct memory *memory = memory_create();
@@ -374,6 +392,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/bad-ram-sizes-are-errors", bad_ram_sizes_are_errors);
     g_test_add_func("/memory/missing-huge-pages", missing_huge_pages_are_an_error_with_the_remedy);
     g_test_add_func("/memory/a-file-is-mapped-copy-on-write", a_file_is_mapped_copy_on_write);
+    g_test_add_func("/memory/private-ram", private_ram_has_no_file_and_starts_as_zeroes);
     g_test_add_func("/memory/prefault-populates", prefault_populates);
     g_test_add_func("/memory/writes-mark-pages-while-tracking", writes_mark_pages_while_tracking);
     g_test_add_func("/memory/lookups-while-regions-come-and-go",
