@@ -6,6 +6,8 @@
 #include <stdbool.h>
 
 int command_run(char **argv);
+int command_restore(char **argv);
+int command_inspect(char **argv);
 int command_ctl(char **argv);
 int command_doctor(char **argv);
 int command_devices(char **argv);
@@ -24,6 +26,11 @@ extern const struct subcommand subcommands[]; /* ends with a NULL name */
 
 /* docs/control.md, on standard output. */
 void print_control_page(void);
+
+struct config;
+struct restore;
+/* Runs a restored machine to its end; takes @config over. The exit code. */
+int run_restored(struct config *config, const struct restore *restore);
 
 /* The help of `lodge run`, on standard output. */
 void print_run_help(void);

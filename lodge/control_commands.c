@@ -8,6 +8,7 @@
 #include "config.h"
 #include "lodge/control.h"
 #include "lodge/report.h"
+#include "lodge/snapshot.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
 
@@ -139,6 +140,18 @@ static JsonNode *cont(struct control *control, struct machine *machine,
 
     if (machine_resume(machine, error) && was_paused)
         control_event(control, "RESUME", NULL);
+    return NULL;
+}
+
+static JsonNode *take_snapshot(struct control *control, struct machine *machine,
+                               const struct options *arguments, GError **error)
+{
+    bool was_paused = machine->paused;
+
+    if (machine_snapshot(machine, options_string(arguments, "path"),
+                         options_bool(arguments, "stop"), error) &&
+        machine->paused && !was_paused)
+        control_event(control, "STOP", NULL);
     return NULL;
 }
 
@@ -326,6 +339,12 @@ static const struct option_spec trace_arguments[] = {
     {"enable", OPTION_BOOL, .value = "on", .help = "on or off"},
     {},
 };
+static const struct option_spec snapshot_arguments[] = {
+    {"path", OPTION_PATH, .flags = OPTION_REQUIRED | OPTION_FIRST,
+     .help = "new or empty folder; relative to where lodge was started"},
+    {"stop", OPTION_BOOL, .value = "off", .help = "the guest stays stopped"},
+    {},
+};
 static const struct option_spec link_arguments[] = {
     {"name", OPTION_STRING, .flags = OPTION_REQUIRED | OPTION_FIRST, .help = "device id"},
     {"up", OPTION_BOOL, .value = "on", .help = "cable plugged in"},
@@ -345,6 +364,8 @@ const struct control_command control_commands[] = {
     {"query-vcpus", "the vCPUs' registers as text", NULL, "[string]", query_vcpus},
     {"stop", "stops the vCPUs, then every device", NULL, "{}", stop},
     {"cont", "lets a stopped guest go on", NULL, "{}", cont},
+    {"snapshot", "saves the guest to a folder, for lodge restore", snapshot_arguments, "{}",
+     take_snapshot},
     {"system_powerdown", "presses the power button", NULL, "{}", system_powerdown},
     {"system_reset", "resets the guest; a stopped one stays stopped", NULL, "{}", system_reset},
     {"quit", "ends lodge at once", quit_arguments, "{}", quit},

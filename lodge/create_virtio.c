@@ -48,8 +48,18 @@ static bool attach(struct machine *machine, struct machine_device *entry,
             virtio_##NAME##_create(entry->options, machine_io_loop(machine, entry), error),        \
             error);                                                                                \
     }
-CREATE_VIRTIO(blk)
 CREATE_VIRTIO(rng)
+
+bool create_virtio_blk(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    if (!attach(machine, entry,
+                virtio_blk_create(entry->options, machine_io_loop(machine, entry), error), error))
+        return false;
+    if (options_bool(entry->options, "snapshot"))
+        entry->device->migration_blocker =
+            "with snapshot=on what the guest writes is in a temporary file";
+    return true;
+}
 
 /* A guest could only ever mount the first of two shares with the same tag. */
 bool create_virtio_9p(struct machine *machine, struct machine_device *entry, GError **error)

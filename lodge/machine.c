@@ -367,7 +367,7 @@ static bool create_memory(struct machine *machine, GError **error)
         .hugepages = options_bool(machine->config->run, "hugepages"),
         .prefault = options_bool(machine->config->run, "prefault"),
         .private = private_memory(machine->config),
-        .fd = -1,
+        .fd = machine->hooks.memory_fd,
     };
     uint64_t bytes;
 

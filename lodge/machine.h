@@ -56,6 +56,7 @@ struct machine_hooks {
     /* Adds what it knows to the times in the result and `stats`. May be NULL. */
     void (*add_times)(void *opaque, JsonObject *times);
     void *opaque;
+    int memory_fd; /* > 0: guest RAM is a private copy of this file, for restoring */
 };
 
 struct machine {

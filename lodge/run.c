@@ -24,6 +24,7 @@
 #include "lodge/guest.h"
 #include "lodge/machine.h"
 #include "lodge/report.h"
+#include "lodge/snapshot.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
 #include "vmm/trace.h"
@@ -31,6 +32,7 @@
 /* One run: what has to be undone at its end. */
 struct run {
     struct config *config;
+    const struct restore *restore; /* to start from, or NULL: a kernel boots */
     struct machine *machine;
     struct guest *guest;
     struct command *command;
@@ -291,8 +293,11 @@ static bool start(struct run *run, GError **error)
     watch_signals(run);
     if (!set_timeout(run, error))
         return false;
-    run->guest = guest_create(run->config, error);
-    if (!run->guest)
+    if (run->restore)
+        hooks.memory_fd = run->restore->memory_fd;
+    else
+        run->guest = guest_create(run->config, error);
+    if (!run->restore && !run->guest)
         return false;
     if (ends_early(run))
         return true;
@@ -306,9 +311,14 @@ static bool start(struct run *run, GError **error)
         if (!run->control)
             return false;
     }
-    guest_boot_config(run->guest, run->config, &boot);
-    if (!machine_boot(run->machine, &boot, error))
+    if (run->guest)
+        guest_boot_config(run->guest, run->config, &boot);
+    if (run->restore ? !restore_machine(run->restore, run->machine, error)
+                     : !machine_boot(run->machine, &boot, error))
         return false;
+    /* What it would boot is not known any more. */
+    if (run->restore)
+        run->machine->no_reboot = true;
     if (ends_early(run))
         return true;
     run->started = true;
@@ -373,7 +383,7 @@ static int conclude_failed(struct run *run, const char *message)
 static bool set_up(struct run *run, GError **error)
 {
     return check_result(run, error) && set_up_log(run, error) &&
-           guest_complete_config(run->config, error) && start(run, error);
+           (run->restore || guest_complete_config(run->config, error)) && start(run, error);
 }
 
 static int dry_run(struct run *run)
@@ -405,6 +415,31 @@ static void finish(struct run *run)
         close(run->trace_fd);
 }
 
+static int run_to_end(struct run *run)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!set_up(run, &error))
+        return conclude_failed(run, error->message);
+    setup_keep();
+    if (run->early_end == SHUTDOWN_NONE)
+        loop_run(loop_main());
+    return run->early_end == SHUTDOWN_NONE ? conclude(run) : conclude_early(run);
+}
+
+int run_restored(struct config *config, const struct restore *restore)
+{
+    struct run run = {.config = config,
+                      .restore = restore,
+                      .log_fd = -1,
+                      .trace_fd = -1,
+                      .started_ns = loop_now_ns()};
+    int code = run_to_end(&run);
+
+    finish(&run);
+    return code;
+}
+
 int command_run(char **argv)
 {
     struct run run = {.log_fd = -1, .trace_fd = -1, .started_ns = loop_now_ns()};
@@ -420,13 +455,8 @@ int command_run(char **argv)
         code = fail(error->message);
     } else if (run.config->dry_run) {
         code = dry_run(&run);
-    } else if (!set_up(&run, &error)) {
-        code = conclude_failed(&run, error->message);
     } else {
-        setup_keep();
-        if (run.early_end == SHUTDOWN_NONE)
-            loop_run(loop_main());
-        code = run.early_end == SHUTDOWN_NONE ? conclude(&run) : conclude_early(&run);
+        code = run_to_end(&run);
     }
     finish(&run);
     return code;

@@ -55,4 +55,13 @@ bool vm_chips_state_get(struct vm *vm, struct vm_chips_state *state, GError **er
 bool vm_chips_state_set(struct vm *vm, const struct vm_chips_state *state, bool with_clock,
                         GError **error);
 
+/*
+ * The same as bytes, for snapshots. Data to load is hostile: decoded and checked whole first; what KVM
+ * itself refuses may leave the machine half set (it must not be started then).
+ */
+bool vm_chips_save(struct vm *vm, GByteArray *out, GError **error);
+bool vm_chips_load(struct vm *vm, const uint8_t *data, size_t size, GError **error);
+bool vcpu_save(struct vm *vm, unsigned vcpu, GByteArray *out, GError **error);
+bool vcpu_load(struct vm *vm, unsigned vcpu, const uint8_t *data, size_t size, GError **error);
+
 #endif

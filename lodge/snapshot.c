@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* snapshot - saving a machine to a folder (lodge/snapshot.h); restore.c is the way back */
+#include "lodge/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/vcpu_state.h"
+
+#define TIMEOUT_MS 5000
+#define CHUNK      (UINT64_C(1) << 20)
+
+static bool set_errno_error(GError **error, const char *path, const char *what)
+{
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), "snapshot: %s: %s: %s", path, what,
+                g_strerror(errno));
+    return false;
+}
+
+/* ---- memory ---- */
+
+static bool is_zero(const uint8_t *page)
+{
+    return !page[0] && !memcmp(page, page + 1, MEMORY_PAGE_SIZE - 1);
+}
+
+static bool write_all(int fd, const uint8_t *data, uint64_t size, uint64_t offset)
+{
+    while (size) {
+        ssize_t done = pwrite(fd, data, size, (off_t)offset);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        data += done;
+        offset += (uint64_t)done;
+        size -= (uint64_t)done;
+    }
+    return true;
+}
+
+/* Bytes [start, end) of @region, but not its pages of zeroes. */
+static bool write_range(int fd, const struct memory_region *region, uint64_t start, uint64_t end,
+                        uint64_t base)
+{
+    uint64_t run = start;
+
+    for (uint64_t at = start; at < end; at += MEMORY_PAGE_SIZE) {
+        bool zero = is_zero(region->host + at);
+
+        if (zero || at - run >= CHUNK) {
+            if (at > run && !write_all(fd, region->host + run, at - run, base + run))
+                return false;
+            run = zero ? at + MEMORY_PAGE_SIZE : at;
+        }
+    }
+    return end <= run || write_all(fd, region->host + run, end - run, base + run);
+}
+
+/* Looks only at what there is of a file: reading a hole through the mapping would fill it. */
+static bool write_region(int fd, const struct memory_region *region, uint64_t base)
+{
+    uint64_t at = 0;
+
+    if (region->fd < 0)
+        return write_range(fd, region, 0, region->size, base);
+    while (at < region->size) {
+        off_t data = lseek(region->fd, (off_t)(region->fd_offset + at), SEEK_DATA);
+        off_t hole;
+        uint64_t start, end;
+
+        if (data < 0)
+            return errno == ENXIO || write_range(fd, region, at, region->size, base);
+        hole = lseek(region->fd, data, SEEK_HOLE);
+        start = MAX((uint64_t)data - region->fd_offset, at) & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
+        end = hole < 0 ? region->size : (uint64_t)hole - region->fd_offset;
+        end = MIN((end + MEMORY_PAGE_SIZE - 1) & ~(uint64_t)(MEMORY_PAGE_SIZE - 1), region->size);
+        if (start >= region->size)
+            return true;
+        if (!write_range(fd, region, start, end, base))
+            return false;
+        at = end;
+    }
+    return true;
+}
+
+static void put_u64(GByteArray *out, uint64_t value)
+{
+    uint64_t little = GUINT64_TO_LE(value);
+
+    g_byte_array_append(out, (const uint8_t *)&little, sizeof(little));
+}
+
+/* The memory file, and the section that says what lies where in it: gpa, size, offset of each. */
+static bool save_memory(struct machine *machine, struct snapshot *snapshot, const char *folder,
+                        GError **error)
+{
+    g_autofree char *path = g_build_filename(folder, "memory", NULL);
+    g_autoptr(GByteArray) places = g_byte_array_new();
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    const struct memory_region *regions;
+    uint64_t offset = 0;
+    bool done = fd >= 0 && !ftruncate(fd, (off_t)memory_ram_size(machine->memory));
+    unsigned count;
+
+    regions = memory_regions(machine->memory, &count);
+    for (unsigned i = 0; i < count && done; i++) {
+        if (!(regions[i].flags & MEMORY_RAM))
+            continue;
+        done = write_region(fd, &regions[i], offset);
+        put_u64(places, regions[i].gpa);
+        put_u64(places, regions[i].size);
+        put_u64(places, offset);
+        offset += regions[i].size;
+    }
+    done = done && !fsync(fd);
+    if (!done)
+        set_errno_error(error, path, "can't be written");
+    if (fd >= 0)
+        close(fd);
+    snapshot_add(snapshot, SNAPSHOT_RAM, 1, "memory", places->data, places->len);
+    return done;
+}
+
+/* ---- the rest ---- */
+
+/* Without what belongs to the run and not to the machine: its files, sockets and limits. */
+static char *saved_config(const struct config *config)
+{
+    static const char *const of_the_run[] = {"control",  "result",   "log",
+                                             "log-file", "trace",    "trace-file",
+                                             "timeout",  "prefault", "hugepages"};
+    g_autofree char *text = config_to_json(config);
+    JsonNode *root = json_from_string(text, NULL);
+    char *saved;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(of_the_run); i++)
+        json_object_remove_member(json_node_get_object(root), of_the_run[i]);
+    saved = json_to_string(root, TRUE);
+    json_node_unref(root);
+    return saved;
+}
+
+static bool save_kvm(struct machine *machine, struct snapshot *snapshot, GError **error)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    if (!vm_chips_save(machine->vm, bytes, error))
+        return false;
+    snapshot_add(snapshot, SNAPSHOT_VM, 1, "vm", bytes->data, bytes->len);
+    for (unsigned i = 0; i < vm_vcpus(machine->vm); i++) {
+        g_autofree char *name = g_strdup_printf("vcpu%u", i);
+
+        g_byte_array_set_size(bytes, 0);
+        if (!vcpu_save(machine->vm, i, bytes, error))
+            return false;
+        snapshot_add(snapshot, SNAPSHOT_VCPU, 1, name, bytes->data, bytes->len);
+    }
+    return true;
+}
+
+static bool save_devices(struct machine *machine, struct snapshot *snapshot, GError **error)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    for (struct device *device = machine->devices.first; device; device = device->next) {
+        g_byte_array_set_size(bytes, 0);
+        if (!device_save(device, bytes, error))
+            return false;
+        snapshot_add(snapshot, SNAPSHOT_DEVICE, 1, device->name, bytes->data, bytes->len);
+    }
+    return true;
+}
+
+/* Everything is stopped. Memory last: a device's before_save may still publish to it. */
+static bool save_all(struct machine *machine, const char *folder, GError **error)
+{
+    g_autoptr(snapshot_t) snapshot = snapshot_create();
+    g_autofree char *path = g_build_filename(folder, "state", NULL);
+    g_autofree char *config = saved_config(machine->config);
+
+    snapshot_add(snapshot, SNAPSHOT_CONFIG, 1, "config", config, strlen(config));
+    return save_kvm(machine, snapshot, error) && save_devices(machine, snapshot, error) &&
+           save_memory(machine, snapshot, folder, error) && snapshot_write(snapshot, path, error);
+}
+
+/* What can be known before anything stops. */
+static bool may_be_saved(struct machine *machine, GError **error)
+{
+    if (machine->reason != SHUTDOWN_NONE)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "snapshot: the guest has ended");
+    else if (machine->config->command)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    "snapshot: a guest that runs one command can't be saved: the command's streams "
+                    "are this program's; start it without -- COMMAND");
+    else
+        goto devices;
+    return false;
+devices:
+    for (struct device *device = machine->devices.first; device; device = device->next) {
+        if (device->migration_blocker) {
+            g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, "%s can't be saved: %s",
+                        device->name, device->migration_blocker);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void remove_folder(const char *folder)
+{
+    static const char *const files[] = {"memory", "state"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(folder, files[i], NULL);
+
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+static void sync_parent(const char *path)
+{
+    g_autofree char *parent = g_path_get_dirname(path);
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+/* To a folder beside @path that takes its name at the end; rename(2) replaces only an empty one. */
+static bool save_to_folder(struct machine *machine, const char *path, GError **error)
+{
+    g_autofree char *folder = g_strconcat(path, ".XXXXXX", NULL);
+
+    if (!g_mkdtemp_full(folder, 0700))
+        return set_errno_error(error, path, "no folder can be made beside it");
+    if (!save_all(machine, folder, error)) {
+        remove_folder(folder);
+        return false;
+    }
+    if (rename(folder, path)) {
+        set_errno_error(error, path, "give the name of a new or empty folder");
+        remove_folder(folder);
+        return false;
+    }
+    sync_parent(path);
+    return true;
+}
+
+static char *without_slashes(const char *path)
+{
+    char *copy = g_strdup(path);
+
+    for (size_t length = strlen(copy); length > 1 && copy[length - 1] == '/';)
+        copy[--length] = '\0';
+    return copy;
+}
+
+bool machine_snapshot(struct machine *machine, const char *path, bool stop, GError **error)
+{
+    g_autofree char *clean = without_slashes(path);
+    bool was_paused = machine->paused;
+    g_autoptr(GError) reason = NULL;
+    bool done;
+
+    if (!may_be_saved(machine, error) || !machine_pause(machine, error))
+        return false;
+    done = devices_set_state(&machine->devices, DEVICE_STOP_COPY, TIMEOUT_MS, error) &&
+           save_to_folder(machine, clean, error);
+    if (was_paused || (stop && done))
+        stop = devices_set_state(&machine->devices, DEVICE_STOP, TIMEOUT_MS, &reason);
+    else
+        stop = machine_resume(machine, &reason);
+    if (!stop && done)
+        g_propagate_prefixed_error(error, g_steal_pointer(&reason),
+                                   "the snapshot is written, but the guest does not go on: ");
+    return done && stop;
+}
