@@ -474,6 +474,8 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "--child"))
         return child_main(argv[2]);
     program = argv[0];
+    /* Under nohup and in some CI runners it is ignored, which children would inherit. */
+    signal(SIGHUP, SIG_DFL);
     g_test_init(&argc, &argv, NULL);
     ADD(every_key_reaches_the_guest);
     ADD(escape_quits);
