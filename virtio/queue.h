@@ -108,12 +108,14 @@ int virtq_enable(struct virtq *vq, const struct virtq_features *features);
 int virtq_reenable(struct virtq *vq);
 
 /* 1: @element holds the next chain; 0: none available (or the device may not run now);
- * -EBADMSG: the ring is broken. -ENOBUFS: more pieces than element->max (the queue is then broken). */
+ * -EBADMSG: the ring is broken. -ENOBUFS: more pieces than element->max (the queue is then broken).
+ * Whatever it returns, what @element held before is gone. */
 int virtq_pop(struct virtq *vq, struct virtq_element *element);
 /* Returns the last popped chain as if it had not been popped. Several can be returned, the last one
  * first, while nothing that was popped after them has been pushed. */
 void virtq_unpop(struct virtq *vq, const struct virtq_element *element);
-/* Gives the chain back; @written bytes of its in-pieces, from the first on. Marks them dirty. */
+/* Gives the chain back; @written bytes of its in-pieces, from the first on. Marks them dirty. After a
+ * reset of the queue, a break, or with bus mastering off it goes nowhere: nothing to check for. */
 void virtq_push(struct virtq *vq, const struct virtq_element *element, uint32_t written);
 /* Makes pushes visible to the driver and notifies it if it asked for that. Once per batch. */
 void virtq_flush(struct virtq *vq);
