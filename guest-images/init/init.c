@@ -235,6 +235,18 @@ static void wait_for_start(struct command *command)
     }
 }
 
+/* A console whose driver was a module is none when the kernel starts us: then nothing is open. */
+static void open_console(void)
+{
+    int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+
+    for (int i = 0; fd >= 0 && i < 3; i++)
+        if (fd != i)
+            dup2(fd, i);
+    if (fd > 2)
+        close(fd);
+}
+
 int main(void)
 {
     struct command command = {0};
@@ -260,6 +272,7 @@ int main(void)
 
     program = setting("init");
     if (program) {
+        open_console();
         execl(program, program, NULL);
         fail(errno == ENOENT ? LODGE_STATUS_NOT_FOUND : LODGE_STATUS_NOT_EXECUTABLE, "command",
              "cannot run %s: %s", program, strerror(errno));

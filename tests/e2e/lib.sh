@@ -60,12 +60,62 @@ wait_for() {
     done
 }
 
-# busybox_initrd FILE INIT-SCRIPT-TEXT [MODULE...]: a classic initramfs, busybox and a script as /init.
+# busybox_initrd FILE SCRIPT-TEXT [MODULE...]: an initramfs of busybox, modules, and a script that classic runs.
 busybox_initrd() {
     local file=$1 text=$2 modules=(); shift 2
     for module in "$@"; do modules+=(--module "$module"); done
     printf '#!/bin/sh\n%s\n' "$text" >"$work/init-script" && chmod 755 "$work/init-script" &&
         "$mkinitramfs" -o "$file" --kernel "$release" --busybox "${modules[@]}" --file "$work/init-script:/script"
+}
+
+# classic INITRD [OPTION...]: boots one made by busybox_initrd, as kvmtool's users would: -k, -i, a console.
+classic() {
+    local initrd=$1; shift
+    "$lodge" run --timeout "$guest_timeout" -k "$kernel" -i "$initrd" -p quiet -p lodge.init=/script "$@"
+}
+
+# result FILE KEY: a top-level value of a --result file.
+result() { sed -n "s/^  \"$2\" : \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$1"; }
+
+# in_guest TITLE [OPTION...] <<'END': one guest whose bash runs this script, in which check works as here,
+# so that a boot serves many checks. TITLE begins their names. Variables to pass: -eNAME.
+scripts=0
+in_guest() {
+    local title=$1 line status begun=${EPOCHREALTIME/./} ended=; shift
+    scripts=$((scripts + 1))
+    {
+        declare -f is same wait_for guest_check
+        echo 'check() { guest_check "$@"; }; work=$(mktemp -d); cd "$work"'
+        cat
+        echo 'echo "## end"'
+    } >"$work/in-guest-$scripts"
+    guest "$@" bash "$work/in-guest-$scripts" </dev/null >"$work/in-guest.out" 2>"$work/in-guest.err"
+    status=$?
+    while IFS= read -r line; do
+        case $line in
+        '## ok '*) tests=$((tests + 1)); echo "ok $tests - $title: ${line#'## ok '}" ;;
+        '## not ok '*) tests=$((tests + 1)) failures=$((failures + 1)); echo "not ok $tests - $title: ${line#'## not ok '}" ;;
+        '## end') ended=1 ;;
+        *) echo "# $line" ;;
+        esac
+    done <"$work/in-guest.out"
+    tests=$((tests + 1))
+    if [ "$ended$status" = 10 ]; then
+        echo "ok $tests - $title: the guest's script ran to its end"
+    else
+        failures=$((failures + 1))
+        echo "# exit status $status"
+        tail -n 40 "$work/in-guest.err" | sed 's/^/# /'
+        echo "not ok $tests - $title: the guest's script ran to its end"
+    fi
+    [ -z "${LODGE_E2E_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
+}
+guest_check() { # what check is in a guest
+    local output begun=${EPOCHREALTIME/./} verdict=ok
+    output=$( (eval "$2") 2>&1 </dev/null) || verdict='not ok'
+    [ "$verdict" = ok ] || printf '%s\n' "$output" | tail -n 30
+    echo "## $verdict $1"
+    [ -z "${LODGE_E2E_TIMES-}" ] || echo "$(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
 }
 
 # check NAME COMMANDS
