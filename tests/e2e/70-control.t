@@ -89,13 +89,13 @@ check 'a client that goes away mid-line is no harm' '
 import socket
 client = socket.socket(socket.AF_UNIX); client.connect(\"$sock\"); client.sendall(b\"{\\\"exec\"); client.close()" && status_is running'
 check 'two clients are served at once; both get events' '
-    ctl events >"$work/events1" & one=$!
-    ctl events >"$work/events2" & two=$!
+    "$lodge" ctl "$sock" events >"$work/events1" & one=$!
+    "$lodge" ctl "$sock" events >"$work/events2" & two=$!
     sleep 1; ctl stop; ctl cont; sleep 1; kill $one $two
     for file in "$work/events1" "$work/events2"; do grep -q "\"STOP\"" $file && grep -q "\"RESUME\"" $file || { cat $file; exit 1; }; done'
 check 'a second lodge cannot take the socket' '
     "$lodge" run --control "$sock" -- true 2>&1 </dev/null | grep -q "another program serves this socket"; status_is running'
-ctl events >"$work/events" &
+"$lodge" ctl "$sock" events >"$work/events" &
 sleep 1
 check 'SIGTERM goes to the command, and its status comes back' '
     kill -TERM $pid; wait_for 60 grep -q stopping "$work/out"'
