@@ -173,7 +173,8 @@ static void tcp_send(struct tcp *tcp, unsigned flags, const void *data, size_t l
     p[12] = 0x50;
     p[13] = flags;
     put16(p + 14, 65535);
-    memcpy(p + 20, data, length);
+    if (length)
+        memcpy(p + 20, data, length);
     if (tcp->partial) {
         put16(p + 16, pseudo(f->bytes + 14, 20 + length));
         header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
