@@ -88,6 +88,13 @@ static const struct device_type *find_type(const char *name, const char *what, G
     return NULL;
 }
 
+static bool add_or_change(struct config *config, const struct device_type *type, const char *what,
+                          const char *text, GError **error)
+{
+    return config->restoring ? config_override_device(config, type, what, text, error)
+                             : config_add_device(config, type, what, text, error);
+}
+
 /* "--device TYPE,key=value..." */
 static bool add_generic_device(struct config *config, const char *text, GError **error)
 {
@@ -96,7 +103,7 @@ static bool add_generic_device(struct config *config, const char *text, GError *
     g_autofree char *what = g_strdup_printf("--device %s", name);
     const struct device_type *type = find_type(name, "--device", error);
 
-    return type && config_add_device(config, type, what, comma ? comma + 1 : "", error);
+    return type && add_or_change(config, type, what, comma ? comma + 1 : "", error);
 }
 
 static const struct cli_option *find_option(const char *name, size_t length)
@@ -148,6 +155,7 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
 
     if (option->key) {
         add_member(run, option->key, value ? value : "on");
+        config->new_console |= !strcmp(option->key, "console");
         return true;
     }
     if (!strcmp(option->name, "dry-run")) {
@@ -156,8 +164,8 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
     }
     if (!strcmp(option->name, "device"))
         return add_generic_device(config, value, error);
-    return config_add_device(config, find_type(option->type, what, NULL), what, value ? value : "",
-                             error);
+    return add_or_change(config, find_type(option->type, what, NULL), what, value ? value : "",
+                         error);
 }
 
 /* The string that @node is, or NULL. */
@@ -168,6 +176,16 @@ static const char *string_of(JsonNode *node)
                : NULL;
 }
 
+/* A saved device goes by its id. */
+static char *saved_device_name(const struct config *config, JsonObject *object)
+{
+    const char *id = string_of(json_object_get_member(object, "id"));
+    const char *type = string_of(json_object_get_member(object, "device"));
+
+    return id ? g_strdup(id)
+              : g_strdup_printf("device %u (%s)", config->devices->len, type ? type : "no type");
+}
+
 static bool load_devices(struct config *config, JsonNode *node, const char *path, GError **error)
 {
     JsonArray *array = JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
@@ -176,7 +194,9 @@ static bool load_devices(struct config *config, JsonNode *node, const char *path
         JsonNode *element = json_array_get_element(array, i);
         JsonObject *object = JSON_NODE_HOLDS_OBJECT(element) ? json_node_get_object(element) : NULL;
         const char *name = object ? string_of(json_object_get_member(object, "device")) : NULL;
-        g_autofree char *what = g_strdup_printf("%s: devices[%u]", path, i);
+        g_autofree char *what = config->restoring && object
+                                    ? saved_device_name(config, object)
+                                    : g_strdup_printf("%s: devices[%u]", path, i);
         const struct device_type *type;
         struct device_config *device;
         struct options *options;
@@ -222,7 +242,7 @@ static bool load_command(struct config *config, JsonNode *node, const char *path
     }
     if (!length) {
         g_set_error(error, OPTIONS_ERROR, 0,
-                    "--config: %s: \"command\" must be an array of strings, at least one", path);
+                    "%s: \"command\" must be an array of strings, at least one", path);
         return false;
     }
     g_strfreev(config->command);
@@ -252,32 +272,26 @@ static char *read_file(const char *path, gsize *length, GError **error)
     return NULL;
 }
 
-/* Moves the run options of the file at @path into @run, its devices and command into @config. */
-static bool load_file(struct config *config, JsonObject *run, const char *path, GError **error)
+/* Moves the run options of JSON @text, which @path is shown as, into @run, its devices and command
+ * into @config. */
+static bool load_text(struct config *config, JsonObject *run, const char *text, gsize length,
+                      const char *path, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
     g_autoptr(GError) reason = NULL;
-    g_autofree char *text = NULL;
-    gsize length;
     JsonObject *object;
     JsonObjectIter iter;
     const char *name;
     JsonNode *node;
 
-    text = read_file(path, &length, error);
-    if (!text) {
-        g_prefix_error(error, "--config: ");
-        return false;
-    }
     if (!json_parser_load_from_data(parser, text, length, &reason)) {
-        g_set_error(error, OPTIONS_ERROR, 0, "--config: %s: %s", path, reason->message);
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: %s", path, reason->message);
         return false;
     }
     node = json_parser_get_root(parser);
     if (!node || !JSON_NODE_HOLDS_OBJECT(node)) {
         g_set_error(error, OPTIONS_ERROR, 0,
-                    "--config: %s: a JSON object is needed; `lodge run --dry-run` prints one",
-                    path);
+                    "%s: a JSON object is needed; `lodge run --dry-run` prints one", path);
         return false;
     }
     object = json_node_get_object(node);
@@ -290,14 +304,31 @@ static bool load_file(struct config *config, JsonObject *run, const char *path, 
             if (!load_command(config, node, path, error))
                 return false;
         } else if (!strcmp(name, "config")) {
-            g_set_error(error, OPTIONS_ERROR, 0,
-                        "--config: %s: \"config\" is not taken from a file", path);
+            g_set_error(error, OPTIONS_ERROR, 0, "%s: \"config\" is not taken from a file", path);
             return false;
         } else {
             json_object_set_member(run, name, json_node_copy(node));
         }
     }
     return true;
+}
+
+static bool load_file(struct config *config, JsonObject *run, const char *path, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize length;
+    char *shown;
+    bool done;
+
+    text = read_file(path, &length, error);
+    if (!text) {
+        g_prefix_error(error, "--config: ");
+        return false;
+    }
+    shown = g_strdup_printf("--config: %s", path);
+    done = load_text(config, run, text, length, shown, error);
+    g_free(shown);
+    return done;
 }
 
 /* The option that @word is, and the value that it holds itself (or NULL). */
@@ -383,19 +414,43 @@ static bool apply_words(struct config *config, JsonObject *run, char **words, bo
     return true;
 }
 
+/* The run options, now that all have been seen. */
+static bool take_run_options(struct config *config, JsonObject *run, GError **error)
+{
+    uint64_t memory;
+    double timeout;
+
+    config->run = options_from_json(run_options, "run", run, error);
+    return config->run && config_memory(config, &memory, error) &&
+           config_timeout(config, &timeout, error);
+}
+
 struct config *config_from_arguments(char **argv, GError **error)
 {
     g_autoptr(config_t) config = config_new();
     g_autoptr(JsonObject) run = json_object_new();
-    uint64_t memory;
-    double timeout;
 
     if (!apply_words(config, run, argv, true, error) ||
-        !apply_words(config, run, argv, false, error))
+        !apply_words(config, run, argv, false, error) || !take_run_options(config, run, error))
         return NULL;
-    config->run = options_from_json(run_options, "run", run, error);
-    if (!config->run || !config_memory(config, &memory, error) ||
-        !config_timeout(config, &timeout, error))
+    return g_steal_pointer(&config);
+}
+
+struct config *config_from_saved(const char *text, size_t size, char **argv, GError **error)
+{
+    g_autoptr(config_t) config = config_new();
+    g_autoptr(JsonObject) run = json_object_new();
+
+    config->restoring = true;
+    if (size > CONFIG_MAX_FILE ||
+        !options_json_is_flat(text, CONFIG_MAX_DEPTH, CONFIG_MAX_BRACKETS)) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "saved configuration: larger than 1 MiB, or nested too deeply");
+        return NULL;
+    }
+    if (!load_text(config, run, text, size, "saved configuration", error) ||
+        !apply_words(config, run, argv, false, error) || !take_run_options(config, run, error) ||
+        (config->new_console && !config_override_console(config, error)))
         return NULL;
     return g_steal_pointer(&config);
 }

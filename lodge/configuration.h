@@ -13,6 +13,7 @@
 #define LODGE_CONFIGURATION_H
 
 #include <glib.h>
+#include <json-glib/json-glib.h>
 #include <stdbool.h>
 
 #include "lodge/types.h"
@@ -28,6 +29,9 @@ struct config {
     GPtrArray *devices; /* of struct device_config * */
     char **command;     /* after "--", or NULL */
     bool dry_run;
+    /* Of a machine that was saved: what the command line says of devices changes those there are. */
+    bool restoring;
+    bool new_console; /* it says where the console goes */
 };
 
 /* One command-line option: a run option, or a short form of --device. */
@@ -48,6 +52,26 @@ struct config *config_from_arguments(char **argv, GError **error);
 void config_free(struct config *config);
 typedef struct config config_t;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(config_t, config_free)
+
+/*
+ * The configuration of a saved machine, JSON @text, with the options of @argv over it (override.c):
+ * a device there changes what the saved one of that id (or tag; or the only one of its type) has on
+ * the host, and can't add one. Errors name the device and the key.
+ */
+struct config *config_from_saved(const char *text, size_t size, char **argv, GError **error);
+/* For config_from_arguments, while restoring: the options @text of a device of @type. */
+bool config_override_device(struct config *config, const struct device_type *type, const char *what,
+                            const char *text, GError **error);
+/* Connects the terminal to the console that run option "console" names, and to no other. */
+bool config_override_console(struct config *config, GError **error);
+/* The id of the device at @index: given, or the one that it will get. The caller frees it. */
+char *config_device_id(const struct config *config, guint index);
+/*
+ * As JSON, for a snapshot: without what belongs to the run and not to the machine (its files, sockets
+ * and limits), host paths made absolute. The caller owns the object; "devices" is in it as in
+ * config_to_json.
+ */
+JsonObject *config_to_save(const struct config *config);
 
 bool config_add_device(struct config *config, const struct device_type *type, const char *what,
                        const char *text, GError **error);

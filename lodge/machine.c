@@ -90,6 +90,44 @@ static void tell(struct machine *machine, const char *event)
         machine->event(machine, event);
 }
 
+static void set_boot(struct machine *machine, const struct boot_config *boot)
+{
+    unsigned vcpus = vm_vcpus(machine->vm);
+
+    for (unsigned i = 0; i < vcpus; i++)
+        machine->apic_ids[i] = vm_vcpu_apic_id(machine->vm, i);
+    machine->boot = *boot;
+    machine->boot.machine = (struct boot_machine){
+        .vcpus = vcpus,
+        .apic_ids = machine->apic_ids,
+        .windows = pci_host_windows(machine->host),
+        .serial = {machine->serial[0], machine->serial[1]},
+        .rtc = machine->rtc,
+        .vmgenid = machine->vmgenid ? vmgenid_address(machine->vmgenid) : 0,
+        .event_gsi = LAYOUT_GSI_ACPI,
+        .event_port = LAYOUT_PORT_ACPI + LAYOUT_ACPI_EVENT,
+        .acpi_port = LAYOUT_PORT_ACPI,
+    };
+}
+
+/* Does it know what to boot? One that was restored finds out when it must. */
+static bool can_boot(struct machine *machine)
+{
+    g_autoptr(GError) error = NULL;
+    struct boot_config boot;
+
+    if (machine->boot.kernel)
+        return true;
+    if (!machine->hooks.find_boot)
+        return false;
+    if (machine->hooks.find_boot(machine->hooks.opaque, &boot, &error)) {
+        set_boot(machine, &boot);
+        return true;
+    }
+    log_error("machine", "the guest was reset, but can't boot again here: %s", error->message);
+    return false;
+}
+
 static void reset(struct machine *machine, struct request *request)
 {
     g_autoptr(GError) error = NULL;
@@ -99,7 +137,7 @@ static void reset(struct machine *machine, struct request *request)
         finish(machine, request, SHUTDOWN_PANIC);
         return;
     }
-    if (machine->no_reboot) {
+    if (machine->no_reboot || !can_boot(machine)) {
         finish(machine, request, SHUTDOWN_RESET);
         return;
     }
@@ -553,22 +591,7 @@ void machine_destroy(struct machine *machine)
 
 bool machine_boot(struct machine *machine, const struct boot_config *boot, GError **error)
 {
-    unsigned vcpus = vm_vcpus(machine->vm);
-
-    for (unsigned i = 0; i < vcpus; i++)
-        machine->apic_ids[i] = vm_vcpu_apic_id(machine->vm, i);
-    machine->boot = *boot;
-    machine->boot.machine = (struct boot_machine){
-        .vcpus = vcpus,
-        .apic_ids = machine->apic_ids,
-        .windows = pci_host_windows(machine->host),
-        .serial = {machine->serial[0], machine->serial[1]},
-        .rtc = machine->rtc,
-        .vmgenid = machine->vmgenid ? vmgenid_address(machine->vmgenid) : 0,
-        .event_gsi = LAYOUT_GSI_ACPI,
-        .event_port = LAYOUT_PORT_ACPI + LAYOUT_ACPI_EVENT,
-        .acpi_port = LAYOUT_PORT_ACPI,
-    };
+    set_boot(machine, boot);
     if (!boot_load(machine->memory, &machine->boot, &machine->booted, error))
         return false;
     return vm_set_entry(machine->vm, &machine->booted.entry, error);

@@ -55,6 +55,9 @@ struct machine_hooks {
     void (*ended)(void *opaque); /* on the main loop, once */
     /* Adds what it knows to the times in the result and `stats`. May be NULL. */
     void (*add_times)(void *opaque, JsonObject *times);
+    /* What a machine that was not booted here boots at a reset (restored ones); what it fills in lives
+     * as long as the machine. NULL: it can't be reset. */
+    bool (*find_boot)(void *opaque, struct boot_config *boot, GError **error);
     void *opaque;
     int memory_fd; /* > 0: guest RAM is a private copy of this file, for restoring */
 };

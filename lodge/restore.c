@@ -10,7 +10,6 @@
 #include <gio/gio.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -109,49 +108,18 @@ void restore_close(struct restore *restore)
 
 /* ---- configuration ---- */
 
-/* A file that --config can name. */
-static int config_file(const struct snapshot_section *section)
-{
-    int fd = memfd_create("lodge-config", MFD_CLOEXEC);
-
-    if (fd >= 0 && write(fd, section->data, section->size) != (ssize_t)section->size) {
-        close(fd);
-        fd = -1;
-    }
-    return fd;
-}
-
-static struct config *parse(const char *path, char **argv, GError **error)
-{
-    g_autoptr(GPtrArray) words = g_ptr_array_new();
-
-    g_ptr_array_add(words, (gpointer) "--config");
-    g_ptr_array_add(words, (gpointer)path);
-    for (; *argv; argv++)
-        g_ptr_array_add(words, *argv);
-    g_ptr_array_add(words, NULL);
-    return config_from_arguments((char **)words->pdata, error);
-}
-
 static bool same_shape(const struct config *saved, const struct config *config, GError **error)
 {
-    static const char *const fixed[] = {"memory", "hugepages"};
+    const char *before = options_string(saved->run, "memory");
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(fixed); i++) {
-        g_autofree char *before = NULL, *after = NULL;
-
-        if (!strcmp(fixed[i], "hugepages")) {
-            if (!options_bool(config->run, "hugepages"))
-                continue;
-            options_set_error(error, config->run, fixed[i],
-                              "the memory of a snapshot is mapped from its file");
-            return false;
-        }
-        if (strcmp(options_string(saved->run, fixed[i]), options_string(config->run, fixed[i]))) {
-            options_set_error(error, config->run, fixed[i], "the snapshot has %s",
-                              options_string(saved->run, fixed[i]));
-            return false;
-        }
+    if (options_bool(config->run, "hugepages")) {
+        options_set_error(error, config->run, "hugepages",
+                          "the memory of a snapshot is mapped from its file");
+        return false;
+    }
+    if (strcmp(before, options_string(config->run, "memory"))) {
+        options_set_error(error, config->run, "memory", "the snapshot has %s", before);
+        return false;
     }
     if (options_uint(saved->run, "cpus") != options_uint(config->run, "cpus")) {
         options_set_error(error, config->run, "cpus", "the snapshot has %u",
@@ -165,19 +133,19 @@ static bool same_shape(const struct config *saved, const struct config *config, 
 
 struct config *restore_config(const struct restore *restore, char **argv, GError **error)
 {
-    int fd = config_file(snapshot_find(restore->snapshot, SNAPSHOT_CONFIG, NULL));
-    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+    const struct snapshot_section *section =
+        snapshot_find(restore->snapshot, SNAPSHOT_CONFIG, NULL);
+    const char *text = (const char *)section->data;
     char *none[] = {NULL};
     g_autoptr(config_t) saved = NULL, config = NULL;
 
-    if (fd < 0) {
-        invalid(error, "no temporary file: %s", g_strerror(errno));
+    saved = config_from_saved(text, section->size, none, error);
+    config = saved ? config_from_saved(text, section->size, argv, error) : NULL;
+    if (!config) {
+        g_prefix_error(error, "restore: ");
         return NULL;
     }
-    saved = parse(path, none, error);
-    config = saved ? parse(path, argv, error) : NULL;
-    close(fd);
-    if (!config || !same_shape(saved, config, error))
+    if (!same_shape(saved, config, error))
         return NULL;
     return g_steal_pointer(&config);
 }
@@ -361,8 +329,10 @@ int command_restore(char **argv)
         printf(
             "Usage: lodge restore FOLDER [OPTION...]\n\nGoes on with the guest that `lodge ctl "
             "SOCKET snapshot FOLDER` saved. Options are those of\n`lodge run` that do not change "
-            "the machine: --control, --timeout, --result, --log, ...\nA restored guest can't "
-            "be rebooted: a reset ends the run (exit code 32).\n");
+            "the machine: --control, --timeout, --result, --log, ...\nA device's option "
+            "changes what the saved one has on the host:\n\n"
+            "  lodge restore FOLDER --disk path=copy.img --console off\n"
+            "  lodge restore FOLDER --disk id=disk1,snapshot=on --share tag=src,path=/other\n");
         return argv[0] ? 0 : EXIT_LODGE;
     }
     restore = restore_open(argv[0], &error);

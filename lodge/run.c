@@ -256,6 +256,17 @@ static void add_times(void *opaque, JsonObject *times)
     json_object_set_int_member(times, "guest-ready-ns", MIN(ready_ns, (uint64_t)INT64_MAX));
 }
 
+/* A restored guest was reset: it boots what its configuration says, as that is now. */
+static bool find_boot(void *opaque, struct boot_config *boot, GError **error)
+{
+    struct run *run = opaque;
+
+    run->guest = guest_create(run->config, error);
+    if (run->guest)
+        guest_boot_config(run->guest, run->config, boot);
+    return run->guest != NULL;
+}
+
 /* The first console gets the command's ports. */
 static bool console_created(void *opaque, struct virtio_device *console, GError **error)
 {
@@ -286,6 +297,7 @@ static bool start(struct run *run, GError **error)
         .guest_ends = guest_ends,
         .ended = machine_ended,
         .add_times = add_times,
+        .find_boot = find_boot,
         .opaque = run,
     };
     struct boot_config boot;
@@ -316,9 +328,6 @@ static bool start(struct run *run, GError **error)
     if (run->restore ? !restore_machine(run->restore, run->machine, error)
                      : !machine_boot(run->machine, &boot, error))
         return false;
-    /* What it would boot is not known any more. */
-    if (run->restore)
-        run->machine->no_reboot = true;
     if (ends_early(run))
         return true;
     run->started = true;

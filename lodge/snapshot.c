@@ -129,18 +129,39 @@ static bool save_memory(struct machine *machine, struct snapshot *snapshot, cons
 
 /* ---- the rest ---- */
 
-/* Without what belongs to the run and not to the machine: its files, sockets and limits. */
-static char *saved_config(const struct config *config)
+static struct machine_device *entry_of(struct machine *machine, const struct device_config *device)
 {
-    static const char *const of_the_run[] = {"control",  "result",   "log",
-                                             "log-file", "trace",    "trace-file",
-                                             "timeout",  "prefault", "hugepages"};
-    g_autofree char *text = config_to_json(config);
-    JsonNode *root = json_from_string(text, NULL);
+    for (guint i = 0; i < machine->entries->len; i++) {
+        struct machine_device *entry = g_ptr_array_index(machine->entries, i);
+
+        if (entry->options == device->options)
+            return entry;
+    }
+    return NULL;
+}
+
+/* The configuration with what was chosen for it: names, slots, the kernel to boot again. */
+static char *saved_config(struct machine *machine)
+{
+    JsonObject *object = config_to_save(machine->config);
+    JsonArray *devices = json_object_get_array_member(object, "devices");
+    JsonNode *root = json_node_new(JSON_NODE_OBJECT);
     char *saved;
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(of_the_run); i++)
-        json_object_remove_member(json_node_get_object(root), of_the_run[i]);
+    for (guint i = 0; i < json_array_get_length(devices); i++) {
+        struct machine_device *entry =
+            entry_of(machine, g_ptr_array_index(machine->config->devices, i));
+        JsonObject *member = json_array_get_object_element(devices, i);
+
+        if (!entry)
+            continue;
+        json_object_set_string_member(member, "id", entry->id);
+        if (entry->function)
+            json_object_set_int_member(member, "slot", entry->function->slot);
+    }
+    if (!json_object_has_member(object, "kernel") && machine->boot.kernel)
+        json_object_set_string_member(object, "kernel", machine->boot.kernel);
+    json_node_take_object(root, object);
     saved = json_to_string(root, TRUE);
     json_node_unref(root);
     return saved;
@@ -182,7 +203,7 @@ static bool save_all(struct machine *machine, const char *folder, GError **error
 {
     g_autoptr(snapshot_t) snapshot = snapshot_create();
     g_autofree char *path = g_build_filename(folder, "state", NULL);
-    g_autofree char *config = saved_config(machine->config);
+    g_autofree char *config = saved_config(machine);
 
     snapshot_add(snapshot, SNAPSHOT_CONFIG, 1, "config", config, strlen(config));
     return save_kvm(machine, snapshot, error) && save_devices(machine, snapshot, error) &&

@@ -8,7 +8,8 @@
  * number of times, and must stay as it is while such a machine runs.
  *
  * Disks and shared folders are not in it: a restored guest goes on with them as they are then.
- * A restored guest gets a new generation id (vmgenid). It can't be rebooted: a reset ends the run.
+ * A restored guest gets a new generation id (vmgenid). After a reset it boots what its configuration
+ * names, as that is on the host by then.
  *
  * Thread: main.
  */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "backends/block/block.h"
+#include "backends/net/net.h"
 #include "lodge/create.h"
 #include "virtio/9p.h"
 #include "virtio/blk.h"
@@ -28,6 +30,10 @@ static const struct option_spec virtio_options[] = {
     {},
 };
 
+/* What a restore may change of a share: the guest sees its tag and whether it may write. */
+static const struct option_spec share_host_options[] = {
+    {"path", OPTION_PATH}, {"security", OPTION_ENUM}, {"threads", OPTION_UINT}, {}};
+
 static const struct device_type type_serial = {
     .name = "serial",
     .prefix = "serial",
@@ -36,6 +42,7 @@ static const struct device_type type_serial = {
         "COM1 at port 0x3f8, GSI 4, then COM2 at port 0x2f8, GSI 3: ttyS0 and ttyS1. Connected\n"
         "to a char backend: the terminal, a pty, a file, a socket, or nothing.",
     .options = char_options,
+    .host = char_options,
     .create = create_serial,
 };
 static const struct device_type type_rtc = {
@@ -91,6 +98,7 @@ static const struct device_type type_blk = {
         "A raw image file or a block device. Guest writes go to the file; an image is locked, so\n"
         "that two guests do not write to it at once.",
     .options = virtio_blk_options,
+    .host = block_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_blk,
 };
@@ -103,6 +111,7 @@ static const struct device_type type_net = {
         "type=tap is the fastest; type=stream and type=dgram connect to passt, to QEMU and to\n"
         "other guests. pcap=FILE records every frame.",
     .options = virtio_net_options,
+    .host = net_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_net,
 };
@@ -115,6 +124,7 @@ static const struct device_type type_console = {
         "named ports, whether or not.",
     .options = virtio_console_options,
     .backend = char_options,
+    .host = char_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_console,
 };
@@ -134,6 +144,7 @@ static const struct device_type type_9p = {
         "In the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt. readonly is kept by\n"
         "the host, whatever the guest does; nothing outside of the folder can be reached.",
     .options = virtio_9p_options,
+    .host = share_host_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_9p,
 };
@@ -162,24 +173,49 @@ static void append(GArray *all, const struct option_spec *specs, unsigned droppe
     }
 }
 
-const struct option_spec *device_type_options(const struct device_type *type)
+/* All keys of @type, made once; main thread only. */
+static const struct option_spec *compose(GHashTable **tables, const struct device_type *type,
+                                         unsigned dropped_flags)
 {
-    static GHashTable *tables; /* type -> its composed table; main thread only */
     GArray *all;
 
-    if (!tables)
-        tables = g_hash_table_new(NULL, NULL);
-    all = g_hash_table_lookup(tables, type);
+    if (!*tables)
+        *tables = g_hash_table_new(NULL, NULL);
+    all = g_hash_table_lookup(*tables, type);
     if (!all) {
         all = g_array_new(TRUE, TRUE, sizeof(struct option_spec));
-        append(all, type->options, 0);
+        append(all, type->options, dropped_flags);
         append(all, type->backend, OPTION_REQUIRED); /* the type may do without */
-        append(all, common_options, 0);
+        append(all, common_options, dropped_flags);
         if (type->flags & DEVICE_TYPE_PCI)
-            append(all, pci_options, 0);
+            append(all, pci_options, dropped_flags);
         if (type->flags & DEVICE_TYPE_VIRTIO)
-            append(all, virtio_options, 0);
-        g_hash_table_insert(tables, (gpointer)type, all);
+            append(all, virtio_options, dropped_flags);
+        g_hash_table_insert(*tables, (gpointer)type, all);
     }
     return (const struct option_spec *)(void *)all->data;
+}
+
+const struct option_spec *device_type_options(const struct device_type *type)
+{
+    static GHashTable *tables; /* type -> its composed table */
+
+    return compose(&tables, type, 0);
+}
+
+const struct option_spec *device_type_change_options(const struct device_type *type)
+{
+    static GHashTable *tables;
+
+    return compose(&tables, type, OPTION_REQUIRED);
+}
+
+bool device_type_is_host_key(const struct device_type *type, const char *key)
+{
+    if (!strcmp(key, "iothread"))
+        return true;
+    for (const struct option_spec *spec = type->host; spec && spec->key; spec++)
+        if (!strcmp(spec->key, key))
+            return true;
+    return false;
 }

@@ -32,6 +32,8 @@ struct device_type {
     const char *manual;                /* paragraphs */
     const struct option_spec *options; /* the type's own keys */
     const struct option_spec *backend; /* those of a backend that the type does not list itself */
+    /* Keys (of the two before) that name or concern the host: a restored machine may have others. */
+    const struct option_spec *host;
     unsigned flags;
     /*
      * Makes the device that @entry describes and attaches it; fills entry->device, object, destroy
@@ -45,5 +47,9 @@ extern const struct device_type *const device_types[]; /* NULL-terminated */
 const struct device_type *device_type_find(const char *name);
 /* All keys: those every device takes (id, slot, ...) and the type's own. Lives for ever. */
 const struct option_spec *device_type_options(const struct device_type *type);
+/* The same with no key required: for changes to a device that there is. Lives for ever. */
+const struct option_spec *device_type_change_options(const struct device_type *type);
+/* May a restored device of this type have another value of @key than the saved one? */
+bool device_type_is_host_key(const struct device_type *type, const char *key);
 
 #endif

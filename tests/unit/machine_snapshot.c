@@ -252,6 +252,83 @@ static void test_other_shapes_are_refused(struct fixture *f, gconstpointer extra
     restore_close(restore);
 }
 
+/* The configuration with @word and @value over it; what it says when that is refused. */
+static struct config *with(struct fixture *f, const char *word, const char *value, char **refusal)
+{
+    char *words[] = {(char *)word, (char *)value, NULL};
+    struct restore *restore = restore_open(f->path, NULL);
+    g_autoptr(GError) error = NULL;
+    struct config *config = restore_config(restore, words, &error);
+
+    if (refusal)
+        *refusal = error ? g_strdup(error->message) : NULL;
+    restore_close(restore);
+    return config;
+}
+
+static const struct options *options_of(const struct config *config, const char *id)
+{
+    for (guint i = 0; i < config->devices->len; i++) {
+        const struct device_config *device = g_ptr_array_index(config->devices, i);
+
+        if (!strcmp(options_string(device->options, "id"), id))
+            return device->options;
+    }
+    return NULL;
+}
+
+static void test_host_resources_can_be_others(struct fixture *f, gconstpointer extra)
+{
+    static const struct {
+        const char *word, *value, *id, *key, *after;
+    } rows[] = {
+        {"--disk", "path=/other", "disk0", "path", "/other"},
+        {"--disk", "id=disk0,path=/other", "disk0", "path", "/other"},
+        {"--disk", "engine=threads", "disk0", "path", NULL}, /* as it was */
+        {"--share", "tag=t,path=/srv", "share0", "path", "/srv"},
+        {"--serial", "type=file,path=/log", "serial0", "path", "/log"},
+        {"--console", "serial", "serial0", "type", "stdio"},
+        {"--device", "virtio-blk,path=/other", "disk0", "path", "/other"},
+    };
+
+    if (skipped(f))
+        return;
+    take(f, f->path);
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *refusal = NULL, *same = g_build_filename(f->dir, "disk", NULL);
+        g_autoptr(config_t) config = with(f, rows[i].word, rows[i].value, &refusal);
+
+        g_assert_cmpstr(refusal, ==, NULL);
+        g_assert_cmpstr(options_string(options_of(config, rows[i].id), rows[i].key), ==,
+                        rows[i].after ? rows[i].after : same);
+    }
+}
+
+static void test_what_the_guest_sees_can_not(struct fixture *f, gconstpointer extra)
+{
+    static const struct {
+        const char *word, *value, *says;
+    } rows[] = {
+        {"--disk", "queues=4", "--disk: queues=4: the guest knows it as 1"},
+        {"--disk", "id=disk7,path=/a", "the snapshot's are disk0"},
+        {"--net", "type=null", "has no virtio-net"},
+        {"--rng", "id=rng0", "say what is to change"},
+        {"--share", "tag=x,path=/srv", "tag=x: the snapshot's are share0"},
+        {"--console", "virtio", "no such console"},
+    };
+
+    if (skipped(f))
+        return;
+    take(f, f->path);
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *refusal = NULL;
+
+        g_assert_null(with(f, rows[i].word, rows[i].value, &refusal));
+        if (!strstr(refusal, rows[i].says))
+            g_error("'%s' does not say '%s'", refusal, rows[i].says);
+    }
+}
+
 static void test_short_memory_file_is_refused(struct fixture *f, gconstpointer extra)
 {
     g_autofree char *memory = g_build_filename(f->path, "memory", NULL);
@@ -276,6 +353,8 @@ int main(int argc, char **argv)
     ADD(folder_in_use_is_refused, NULL);
     ADD(blocker_is_named, NULL);
     ADD(other_shapes_are_refused, NULL);
+    ADD(host_resources_can_be_others, "virtio-9p,path=/,tag=t,readonly=on");
+    ADD(what_the_guest_sees_can_not, "virtio-9p,path=/,tag=t,readonly=on");
     ADD(short_memory_file_is_refused, NULL);
     return g_test_run();
 }
