@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* open - what --display opens: the keys and the kinds (contract: display.h; driver.h) */
+#include <string.h>
+
+#include "backends/display/driver.h"
+
+static const char *const types[] = {"none", "png", NULL};
+static const struct display_driver *const drivers[] = {&display_none, &display_png};
+
+const struct option_spec display_options[] = {
+    {"type", OPTION_ENUM, .flags = OPTION_REQUIRED | OPTION_FIRST, .choices = types,
+     .help = "none: pictures on demand only (screendump); png: a file that follows the picture"},
+    {"path", OPTION_PATH, .help = "png: the file, replaced at every change"},
+    {"scanout", OPTION_UINT, .value = "0", .max = DISPLAY_MAX_SCANOUTS - 1,
+     .help = "png: which one, counted from 0"},
+    {"interval", OPTION_UINT, .value = "1000", .min = 10, .max = 3600000,
+     .help = "png: milliseconds between two writes, at least"},
+    {},
+};
+
+struct display_output {
+    const struct display_driver *driver;
+    void *state;
+};
+
+static bool check_keys(const struct options *options, const struct display_driver *driver,
+                       GError **error)
+{
+    for (const struct option_spec *spec = display_options; spec->key; spec++) {
+        if (!strcmp(spec->key, "type") || !options_given(options, spec->key) ||
+            g_strv_contains(driver->keys, spec->key))
+            continue;
+        options_set_error(error, options, spec->key, "does not go with type=%s", driver->type);
+        return false;
+    }
+    return true;
+}
+
+static void *open_none(struct display *display, const struct options *options, GError **error)
+{
+    return display;
+}
+
+static void close_none(void *state)
+{
+}
+
+static const char *const no_keys[] = {NULL};
+const struct display_driver display_none = {"none", no_keys, open_none, close_none};
+
+struct display_output *display_open(struct display *display, const struct options *options,
+                                    GError **error)
+{
+    const char *type = options_string(options, "type");
+    struct display_output *output;
+    void *state;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        if (strcmp(drivers[i]->type, type))
+            continue;
+        state = check_keys(options, drivers[i], error) ? drivers[i]->open(display, options, error)
+                                                       : NULL;
+        if (!state)
+            return NULL;
+        output = g_new0(struct display_output, 1);
+        output->driver = drivers[i];
+        output->state = state;
+        return output;
+    }
+    g_assert_not_reached(); /* the option's choices are the drivers */
+}
+
+void display_close(struct display_output *output)
+{
+    if (!output)
+        return;
+    output->driver->close(output->state);
+    g_free(output);
+}
+
+const char *display_output_type(const struct display_output *output)
+{
+    return output->driver->type;
+}
