@@ -335,7 +335,29 @@ static void add_parameter(GString *line, const char *users, const char *key, con
 }
 
 /* What our init is to do; guest-images/protocol.md. */
-static void add_init_parameters(GString *line, const struct config *config)
+/* The address that user-mode networking has for its guest, so that a command finds the network up
+ * (the first such interface: they are all alike). Not where the user set addresses up by hand. */
+static void add_address(GString *line, const struct config *config, const char *users)
+{
+    unsigned interface = 0;
+
+    if (strstr(users, "lodge.ip="))
+        return;
+    for (guint i = 0; i < config->devices->len; i++) {
+        const struct device_config *device = g_ptr_array_index(config->devices, i);
+
+        if (strcmp(device->type->name, "virtio-net"))
+            continue;
+        if (!strcmp(options_string(device->options, "type"), "user")) {
+            g_string_append_printf(line, " lodge.ip=eth%u:10.0.2.15/24:10.0.2.2:10.0.2.3",
+                                   interface);
+            return;
+        }
+        interface++;
+    }
+}
+
+static void add_init_parameters(GString *line, const struct config *config, const char *users)
 {
     const char *const *folders = options_list(config->run, "rwdir");
 
@@ -354,6 +376,7 @@ static void add_init_parameters(GString *line, const struct config *config)
         g_string_append(line, path);
         g_string_append(line, ",rw\"");
     }
+    add_address(line, config, users);
 }
 
 static GString *make_command_line(const struct config *config)
@@ -373,7 +396,7 @@ static GString *make_command_line(const struct config *config)
     if (config->command && !options_bool(config->run, "verbose"))
         add_parameter(line, users, "quiet", "");
     if (!options_string(config->run, "initrd"))
-        add_init_parameters(line, config);
+        add_init_parameters(line, config, users);
     if (users[0])
         g_string_append_printf(line, "%s%s", line->len ? " " : "", users);
     return line;

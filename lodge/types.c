@@ -108,6 +108,7 @@ static const struct device_type type_net = {
     .summary = "network interface (--net; stock driver virtio_net)",
     .manual =
         "type=user needs no privileges: the guest is 10.0.2.15 behind NAT, the host is 10.0.2.2.\n"
+        "lodge's own init sets that up, unless the parameters (-p lodge.ip=...) say otherwise.\n"
         "type=tap is the fastest; type=stream and type=dgram connect to passt, to QEMU and to\n"
         "other guests. pcap=FILE records every frame.",
     .options = virtio_net_options,

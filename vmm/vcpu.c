@@ -40,6 +40,7 @@
 #define CR0_ET   (1u << 4)
 #define CR0_NE   (1u << 5)
 #define CR0_PG   (1u << 31)
+#define CR3_PAGE UINT64_C(0x000ffffffffff000) /* but for PCIDs and the page's attributes */
 #define CR4_PAE  (1u << 5)
 #define EFER_LME (1u << 8)
 #define EFER_LMA (1u << 10)
@@ -350,6 +351,16 @@ static const char *mp_state_name(uint32_t state)
     }
 }
 
+/* Has CR3 lost its way? A guest that hangs like that was not led there by its own code: said, because
+ * its registers look sound otherwise. */
+static bool page_tables_in_ram(const struct vm *vm, const struct kvm_sregs *s)
+{
+    struct memory_span span;
+
+    return !(s->cr0 & CR0_PG) ||
+           memory_find(vm->config.memory, s->cr3 & CR3_PAGE, MEMORY_PAGE_SIZE, &span);
+}
+
 #define HEX "%016" G_GINT64_MODIFIER "x"
 
 char *vm_describe_vcpu(struct vm *vm, unsigned index)
@@ -374,7 +385,7 @@ char *vm_describe_vcpu(struct vm *vm, unsigned index)
         "  rsi " HEX " rdi " HEX " rbp " HEX " rsp " HEX "\n"
         "  r8  " HEX " r9  " HEX " r10 " HEX " r11 " HEX "\n"
         "  r12 " HEX " r13 " HEX " r14 " HEX " r15 " HEX "\n"
-        "  cr0 %08" G_GINT64_MODIFIER "x cr2 " HEX " cr3 " HEX " cr4 %08" G_GINT64_MODIFIER
+        "  cr0 %08" G_GINT64_MODIFIER "x cr2 " HEX " cr3 " HEX "%s cr4 %08" G_GINT64_MODIFIER
         "x efer %04" G_GINT64_MODIFIER "x\n"
         "  gdt " HEX "+%x idt " HEX "+%x fs " HEX " gs " HEX,
         index, vcpu->apic_id, mp_state_name(mp.mp_state), vcpu->faulted ? ", can't go on" : "",
@@ -382,7 +393,8 @@ char *vm_describe_vcpu(struct vm *vm, unsigned index)
         (guint64)r.rbx, (guint64)r.rcx, (guint64)r.rdx, (guint64)r.rsi, (guint64)r.rdi,
         (guint64)r.rbp, (guint64)r.rsp, (guint64)r.r8, (guint64)r.r9, (guint64)r.r10,
         (guint64)r.r11, (guint64)r.r12, (guint64)r.r13, (guint64)r.r14, (guint64)r.r15,
-        (guint64)s.cr0, (guint64)s.cr2, (guint64)s.cr3, (guint64)s.cr4, (guint64)s.efer,
-        (guint64)s.gdt.base, s.gdt.limit, (guint64)s.idt.base, s.idt.limit, (guint64)s.fs.base,
-        (guint64)s.gs.base);
+        (guint64)s.cr0, (guint64)s.cr2, (guint64)s.cr3,
+        page_tables_in_ram(vm, &s) ? "" : " (outside of guest RAM)", (guint64)s.cr4,
+        (guint64)s.efer, (guint64)s.gdt.base, s.gdt.limit, (guint64)s.idt.base, s.idt.limit,
+        (guint64)s.fs.base, (guint64)s.gs.base);
 }

@@ -4,7 +4,7 @@
 # compare equal on both sides; read-only; what lies outside. The guest's part is share-in-guest.
 . "$(dirname "$0")/lib.sh"
 inside=$here/share-in-guest
-guest_timeout=400
+guest_timeout=150
 
 # results FILE PREFIX: a test for each line that share-in-guest has printed.
 results() {

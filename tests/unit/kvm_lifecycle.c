@@ -263,8 +263,25 @@ static void a_description_names_registers(void)
     g_assert_nonnull(strstr(paused, "rip 000000000000100"));
     none = vm_describe_vcpu(m->vm, 7);
     g_assert_nonnull(strstr(none, "no such"));
+    g_assert_null(strstr(paused, "outside of guest RAM"));
     machine_destroy(m);
 }
+
+/* Whatever becomes of such a guest: it hangs on most KVMs. */
+static void a_description_tells_of_page_tables_that_are_nowhere(void)
+{
+    struct machine *m = machine_create(1);
+    g_autofree char *text = NULL;
+
+    enter(m, guest_lost, guest_lost_end, true);
+    start(m);
+    g_usleep(100000);
+    vm_pause(m->vm);
+    text = vm_describe_vcpu(m->vm, 0);
+    g_assert_nonnull(strstr(text, "cr3 0000000070000000 (outside of guest RAM)"));
+    machine_destroy(m);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -282,5 +299,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm-lifecycle/sixty-four-vcpus", sixty_four_vcpus_can_be_had);
     g_test_add_func("/kvm-lifecycle/cpuid", the_guest_sees_the_hypervisor_and_its_clock);
     g_test_add_func("/kvm-lifecycle/describe", a_description_names_registers);
+    g_test_add_func("/kvm-lifecycle/describe-lost",
+                    a_description_tells_of_page_tables_that_are_nowhere);
     return g_test_run();
 }

@@ -33,6 +33,7 @@ extern const uint8_t guest_mmio32[], guest_mmio32_end[];
 extern const uint8_t guest_mmio64[], guest_mmio64_end[];
 extern const uint8_t guest_triple_fault[], guest_triple_fault_end[];
 extern const uint8_t guest_nowhere[], guest_nowhere_end[];
+extern const uint8_t guest_lost[], guest_lost_end[];
 extern const uint8_t guest_spin[], guest_spin_end[];
 extern const uint8_t guest_count[], guest_count_end[];
 extern const uint8_t guest_halt[], guest_halt_end[];
@@ -130,6 +131,11 @@ asm(".pushsection .rodata\n"
     "guest_ap_end:\n"
 
     ".code64\n"
+    "guest_lost:\n"
+    "    mov $0x70000000, %eax\n     mov %rax, %cr3\n"
+    "1:  jmp 1b\n"
+    "guest_lost_end:\n"
+
     "guest_mmio64:\n"
     "    mov $0xd0000000, %rbx\n"
     "    movq (%rbx), %rax\n        movq %rax, 0x9000\n"
