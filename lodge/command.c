@@ -44,6 +44,8 @@ struct command {
     struct loop_timer *grace;
     struct terminal_escape escape; /* --tty: Ctrl-A x ends the guest */
     struct log_limit control_limit;
+    void (*prepared)(void *opaque); /* instead of START */
+    void *prepared_opaque;
 };
 
 /* ---- sending ---- */
@@ -134,6 +136,22 @@ static void send_start(struct command *command)
         }
     }
     send_frame(command, LODGE_FRAME_START, body);
+}
+
+void command_resume(struct command *command, const GByteArray *identity)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    g_byte_array_append(body, identity->data, identity->len);
+    command->ready = true;
+    send_frame(command, LODGE_FRAME_COPY, body);
+    send_start(command);
+}
+
+void command_set_prepared(struct command *command, void (*prepared)(void *opaque), void *opaque)
+{
+    command->prepared = prepared;
+    command->prepared_opaque = opaque;
 }
 
 bool command_signal(struct command *command, int number)
@@ -317,7 +335,10 @@ static void handle_frame(struct command *command, unsigned type, const char *fie
         command->ready = true;
         command->init_ns = find_number(fields, length, "init-ns", 0);
         command->ready_ns = find_number(fields, length, "ready-ns", 0);
-        send_start(command);
+        if (command->prepared)
+            command->prepared(command->prepared_opaque);
+        else
+            send_start(command);
         break;
     case LODGE_FRAME_STARTED:
         if (command->started || command->exited)
@@ -415,7 +436,9 @@ bool command_add_ports(struct command *command, struct virtio_device *console, G
         virtio_console_add_port(console, LODGE_PORT_CONTROL, false, &control_ops, command, error);
     if (!command->control || !add_stream(console, LODGE_PORT_STDIN, command->input, error) ||
         !add_stream(console, LODGE_PORT_STDOUT, command->output, error) ||
-        (!command->tty && !add_stream(console, LODGE_PORT_STDERR, command->errors, error)))
+        /* A guest that was prepared has them all, also for a command with a terminal. */
+        ((!command->tty || command->config->prepare) &&
+         !add_stream(console, LODGE_PORT_STDERR, command->errors, error)))
         return false;
     console_port_set_open(command->control, true);
     return true;

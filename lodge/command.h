@@ -24,6 +24,10 @@ struct virtio_device;
 struct command *command_create(const struct config *config, const int descriptors[3]);
 /* Adds the four ports to a console device that no transport has yet. */
 bool command_add_ports(struct command *command, struct virtio_device *console, GError **error);
+/* Instead of starting a command once the guest waits for one, calls @prepared (from a port's receive). */
+void command_set_prepared(struct command *command, void (*prepared)(void *opaque), void *opaque);
+/* The guest waits for its command, restored: it gets fields @identity of a COPY frame, and starts. */
+void command_resume(struct command *command, const GByteArray *identity);
 /* The machine that is to end with the command. */
 void command_set_machine(struct command *command, struct machine *machine);
 /* Before machine_destroy. */

@@ -7,6 +7,7 @@
 
 int command_run(char **argv);
 int command_restore(char **argv);
+int command_fork(char **argv);
 int command_inspect(char **argv);
 int command_ctl(char **argv);
 int command_doctor(char **argv);
@@ -31,6 +32,8 @@ struct config;
 struct restore;
 /* Runs a restored machine to its end; takes @config over. The exit code. */
 int run_restored(struct config *config, const struct restore *restore);
+/* `lodge run --from FOLDER` with the other words of its command line. The exit code. */
+int run_from(const char *folder, char **argv);
 
 /* The help of `lodge run`, on standard output. */
 void print_run_help(void);

@@ -162,6 +162,10 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
         config->dry_run = true;
         return true;
     }
+    if (!strcmp(option->name, "from")) {
+        g_set_error(error, OPTIONS_ERROR, 0, "--from is for `lodge run` alone, and is given once");
+        return false;
+    }
     if (!strcmp(option->name, "device"))
         return add_generic_device(config, value, error);
     return add_or_change(config, find_type(option->type, what, NULL), what, value ? value : "",
@@ -421,6 +425,7 @@ static bool take_run_options(struct config *config, JsonObject *run, GError **er
     double timeout;
 
     config->run = options_from_json(run_options, "run", run, error);
+    config->prepare = config->run ? options_string(config->run, "prepare") : NULL;
     return config->run && config_memory(config, &memory, error) &&
            config_timeout(config, &timeout, error);
 }

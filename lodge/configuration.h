@@ -32,7 +32,16 @@ struct config {
     /* Of a machine that was saved: what the command line says of devices changes those there are. */
     bool restoring;
     bool new_console; /* it says where the console goes */
+    /* Boot a guest that waits for a command, and save it there; or (restoring) such a guest; or NULL.
+     * A string of @run. */
+    const char *prepare;
 };
+
+/* Does our init run one command in the guest, now or once it is told which? */
+static inline bool config_is_command(const struct config *config)
+{
+    return config->command || config->prepare;
+}
 
 /* One command-line option: a run option, or a short form of --device. */
 struct cli_option {
@@ -64,6 +73,10 @@ bool config_override_device(struct config *config, const struct device_type *typ
                             const char *text, GError **error);
 /* Connects the terminal to the console that run option "console" names, and to no other. */
 bool config_override_console(struct config *config, GError **error);
+/* For one of many from a snapshot: what it writes to disks is temporary, unless snapshot= was given. */
+bool config_make_copy(struct config *config, GError **error);
+/* Connects a prepared guest's console as run option "verbose" says. */
+bool config_override_verbose(struct config *config, GError **error);
 /* The id of the device at @index: given, or the one that it will get. The caller frees it. */
 char *config_device_id(const struct config *config, guint index);
 /*

@@ -63,7 +63,7 @@ static bool add_share(struct config *config, const char *path, const char *tag, 
 /* Is the guest's root a copy of the host's? With a command; or when there is nothing else to boot. */
 static bool has_host_root(const struct config *config)
 {
-    return config->command ||
+    return config_is_command(config) ||
            (!options_string(config->run, "initrd") && !config_has_device(config, "virtio-blk"));
 }
 
@@ -96,7 +96,14 @@ static bool check_conflicts(const struct config *config, GError **error)
     static const char *const with_command[] = {"cwd", "env", "tty"};
     static const char *const with_root[] = {"root", "rwdir"};
 
-    if (config->command && options_string(config->run, "initrd")) {
+    if (config->command && config->prepare) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--prepare saves a guest before it is told its command: give that to `lodge "
+                    "run --from %s -- COMMAND`",
+                    config->prepare);
+        return false;
+    }
+    if (config_is_command(config) && options_string(config->run, "initrd")) {
         g_set_error(error, OPTIONS_ERROR, 0,
                     "--initrd and a command after -- exclude each other: the command needs "
                     "lodge's own initramfs");
@@ -128,7 +135,7 @@ static bool check_conflicts(const struct config *config, GError **error)
 bool guest_complete_config(struct config *config, GError **error)
 {
     const char *console = options_string(config->run, "console");
-    const char *terminal = !config->command                       ? "type=stdio"
+    const char *terminal = !config_is_command(config)             ? "type=stdio"
                            : options_bool(config->run, "verbose") ? "type=fd,fd=2"
                                                                   : "type=null";
 
@@ -136,9 +143,9 @@ bool guest_complete_config(struct config *config, GError **error)
         return false;
     if (has_host_root(config) && !add_host_root(config, error))
         return false;
-    if (config->command && !add_default(config, "virtio-console", "", error))
+    if (config_is_command(config) && !add_default(config, "virtio-console", "", error))
         return false;
-    if (!strcmp(console, "virtio") && !config->command &&
+    if (!strcmp(console, "virtio") && !config_is_command(config) &&
         !add_default(config, "virtio-console", terminal, error))
         return false;
     if (strcmp(console, "serial"))
@@ -361,7 +368,7 @@ static void add_init_parameters(GString *line, const struct config *config, cons
 {
     const char *const *folders = options_list(config->run, "rwdir");
 
-    if (config->command)
+    if (config_is_command(config))
         g_string_append_printf(line, " lodge.control=stdin,stdout%s",
                                options_bool(config->run, "tty") ? "" : ",stderr");
     if (!has_host_root(config)) {
@@ -386,14 +393,14 @@ static GString *make_command_line(const struct config *config)
     const char *const *given = options_list(config->run, "params");
     g_autofree char *users = given ? g_strjoinv(" ", (char **)given) : g_strdup("");
 
-    if (!strcmp(console, "virtio") && !config->command)
+    if (!strcmp(console, "virtio") && !config_is_command(config))
         add_parameter(line, users, "console=", "hvc0");
-    else if (strcmp(console, "off") || config->command)
+    else if (strcmp(console, "off") || config_is_command(config))
         add_parameter(line, users, "console=", "ttyS0");
     add_parameter(line, users, "panic=", "-1");
     /* No i8042, no second serial ports: what is not there need not be looked for. */
     add_parameter(line, users, "i8042.", "noaux i8042.nopnp");
-    if (config->command && !options_bool(config->run, "verbose"))
+    if (config_is_command(config) && !options_bool(config->run, "verbose"))
         add_parameter(line, users, "quiet", "");
     if (!options_string(config->run, "initrd"))
         add_init_parameters(line, config, users);

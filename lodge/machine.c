@@ -510,7 +510,7 @@ struct machine *machine_create(const struct config *config, const struct machine
     machine->waiting = g_ptr_array_new();
     machine->shutdown = (struct shutdown_sink){shutdown_sink, machine};
     /* A guest that was reset has lost its command: there is nothing to come back for. */
-    machine->no_reboot = options_bool(config->run, "no-reboot") || config->command;
+    machine->no_reboot = options_bool(config->run, "no-reboot") || config_is_command(config);
     machine->console = console_tail_create();
     machine->mmio = bus_create(BUS_MMIO);
     machine->ports = bus_create(BUS_PORT);

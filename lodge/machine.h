@@ -98,6 +98,7 @@ struct machine {
     struct control *control;                                  /* or NULL; told of events */
     void (*event)(struct machine *machine, const char *name); /* or NULL */
     bool no_reboot;
+    bool waits_for_command; /* its init has said so, and has not been told one */
 };
 
 /* Builds everything but the kernel. Shutdown requests of devices go to this machine. */

@@ -218,6 +218,40 @@ bool config_override_console(struct config *config, GError **error)
     return chosen && set_char_type(chosen, "stdio", error);
 }
 
+/* ---- copies ---- */
+
+bool config_make_copy(struct config *config, GError **error)
+{
+    for (guint i = 0; i < config->devices->len; i++) {
+        struct device_config *device = g_ptr_array_index(config->devices, i);
+        const struct options *options = device->options;
+        g_autoptr(options_t) change = NULL;
+
+        if (strcmp(device->type->name, "virtio-blk") || options_given(options, "snapshot") ||
+            options_bool(options, "readonly") || !options_string(options, "path"))
+            continue;
+        change = options_parse(device_type_change_options(device->type), options_what(options),
+                               "snapshot=on", error);
+        if (!change || !change_device(device, change, options_what(options), error))
+            return false;
+    }
+    return true;
+}
+
+/* The kernel's messages of a guest that waits for a command: on our standard error, or nowhere. */
+bool config_override_verbose(struct config *config, GError **error)
+{
+    bool verbose = options_bool(config->run, "verbose");
+
+    for (guint i = 0; i < config->devices->len; i++) {
+        struct device_config *device = g_ptr_array_index(config->devices, i);
+
+        if (!strcmp(device->type->name, "serial"))
+            return set_char_type(device, verbose ? "fd,fd=2" : "null", error);
+    }
+    return true;
+}
+
 /* ---- saving ---- */
 
 /* A snapshot is restored from anywhere. (A first '@' is an abstract socket's.) */

@@ -34,7 +34,7 @@ static const struct {
 
 int report_exit_code(const struct machine *machine)
 {
-    bool command = machine->config->command != NULL;
+    bool command = config_is_command(machine->config);
 
     if (machine->reason == SHUTDOWN_COMMAND_DONE)
         return machine->status & 255;
@@ -53,9 +53,9 @@ int report_exit_code(const struct machine *machine)
 
 static const char *explanation(const struct machine *machine)
 {
-    if (machine->config->command && machine->reason == SHUTDOWN_POWER_OFF)
+    if (config_is_command(machine->config) && machine->reason == SHUTDOWN_POWER_OFF)
         return "the guest powered off before its command ended";
-    if (machine->config->command && machine->reason == SHUTDOWN_RESET)
+    if (config_is_command(machine->config) && machine->reason == SHUTDOWN_RESET)
         return "the guest reset before its command ended";
     if (machine->reason == SHUTDOWN_COMMAND_DONE && machine->detail)
         return "the command was not run";

@@ -108,8 +108,17 @@ void restore_close(struct restore *restore)
 
 /* ---- configuration ---- */
 
+static bool same_value(const struct config *a, const struct config *b, const char *key)
+{
+    g_autoptr(JsonObject) one = options_to_json(a->run, true), two = options_to_json(b->run, true);
+    JsonNode *x = json_object_get_member(one, key), *y = json_object_get_member(two, key);
+
+    return x && y ? json_node_equal(x, y) : x == y;
+}
+
 static bool same_shape(const struct config *saved, const struct config *config, GError **error)
 {
+    static const char *const at_boot[] = {"root", "rwdir", "prepare"};
     const char *before = options_string(saved->run, "memory");
 
     if (options_bool(config->run, "hugepages")) {
@@ -126,8 +135,19 @@ static bool same_shape(const struct config *saved, const struct config *config, 
                           (unsigned)options_uint(saved->run, "cpus"));
         return false;
     }
-    if (saved->devices->len != config->devices->len || saved->command || config->command)
-        return invalid(error, "devices and commands can't be added: the snapshot has its own");
+    if (config->command && !config->prepare)
+        return invalid(error, "the guest in this snapshot waits for no command; lodge run "
+                              "--prepare FOLDER makes one that does");
+    if (!config->command && config->prepare)
+        return invalid(error, "the guest in this snapshot waits for its command: lodge run --from "
+                              "FOLDER -- COMMAND");
+    for (unsigned i = 0; i < G_N_ELEMENTS(at_boot); i++)
+        if (!same_value(saved, config, at_boot[i])) {
+            options_set_error(error, config->run, at_boot[i],
+                              "the guest has booted with another; --share tag=TAG,path=FOLDER "
+                              "changes what is behind a share");
+            return false;
+        }
     return true;
 }
 

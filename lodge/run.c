@@ -267,15 +267,67 @@ static bool find_boot(void *opaque, struct boot_config *boot, GError **error)
     return run->guest != NULL;
 }
 
+/* --prepare: the guest waits for its command. It is saved, and its life here ends. */
+static void save_prepared(void *opaque)
+{
+    struct run *run = opaque;
+    g_autoptr(GError) error = NULL;
+    bool saved;
+
+    run->machine->waits_for_command = true;
+    saved = machine_snapshot(run->machine, run->config->prepare, true, &error);
+    if (!saved)
+        fail(error->message);
+    machine_request(run->machine, SHUTDOWN_QUIT, saved ? 0 : EXIT_LODGE,
+                    saved ? NULL : error->message);
+}
+
+static void prepared(void *opaque)
+{
+    loop_defer(loop_main(), save_prepared, opaque);
+}
+
+/* A restored guest that waits for its command gets it, and an identity of its own. */
+static bool resume_command(struct run *run, GError **error)
+{
+    g_autoptr(GByteArray) identity = copy_identity(run->machine, error);
+
+    if (identity)
+        command_resume(run->command, identity);
+    return identity != NULL;
+}
+
+/* What would be refused after the guest has booted is better known now. */
+static bool check_prepare(const struct run *run, GError **error)
+{
+    const char *path = run->config->prepare;
+    g_autofree char *folder = path ? g_path_get_dirname(path) : NULL;
+    g_autoptr(GDir) dir = path ? g_dir_open(path, 0, NULL) : NULL;
+
+    if (!path || run->restore)
+        return true;
+    if (access(folder, W_OK | X_OK))
+        g_set_error(error, OPTIONS_ERROR, 0, "--prepare: %s: %s: %s", path, folder,
+                    g_strerror(errno));
+    else if ((dir && g_dir_read_name(dir)) || (!dir && g_file_test(path, G_FILE_TEST_EXISTS)))
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "--prepare: %s: give the name of a new or empty folder", path);
+    else
+        return true;
+    return false;
+}
+
 /* The first console gets the command's ports. */
 static bool console_created(void *opaque, struct virtio_device *console, GError **error)
 {
     static const int descriptors[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     struct run *run = opaque;
 
-    if (!run->config->command || run->command)
+    if (!config_is_command(run->config) || run->command)
         return true;
     run->command = command_create(run->config, descriptors);
+    if (run->config->prepare && !run->restore)
+        command_set_prepared(run->command, prepared, run);
     return command_add_ports(run->command, console, error);
 }
 
@@ -327,6 +379,8 @@ static bool start(struct run *run, GError **error)
         guest_boot_config(run->guest, run->config, &boot);
     if (run->restore ? !restore_machine(run->restore, run->machine, error)
                      : !machine_boot(run->machine, &boot, error))
+        return false;
+    if (run->restore && run->command && !resume_command(run, error))
         return false;
     if (ends_early(run))
         return true;
@@ -391,7 +445,7 @@ static int conclude_failed(struct run *run, const char *message)
 
 static bool set_up(struct run *run, GError **error)
 {
-    return check_result(run, error) && set_up_log(run, error) &&
+    return check_result(run, error) && check_prepare(run, error) && set_up_log(run, error) &&
            (run->restore || guest_complete_config(run->config, error)) && start(run, error);
 }
 
@@ -449,8 +503,30 @@ int run_restored(struct config *config, const struct restore *restore)
     return code;
 }
 
+/* --from FOLDER among the options, which is not in @argv then; or NULL. */
+static const char *take_from(char **argv)
+{
+    for (char **word = argv; *word && strcmp(*word, "--"); word++) {
+        const char *folder = NULL;
+        unsigned used = 1;
+
+        if (g_str_has_prefix(*word, "--from="))
+            folder = *word + strlen("--from=");
+        else if (!strcmp(*word, "--from") && word[1] && strcmp(word[1], "--")) {
+            folder = word[1];
+            used = 2;
+        }
+        if (folder) {
+            memmove(word, word + used, (g_strv_length(word + used) + 1) * sizeof(*word));
+            return folder;
+        }
+    }
+    return NULL;
+}
+
 int command_run(char **argv)
 {
+    const char *from = take_from(argv);
     struct run run = {.log_fd = -1, .trace_fd = -1, .started_ns = loop_now_ns()};
     g_autoptr(GError) error = NULL;
     int code;
@@ -459,6 +535,8 @@ int command_run(char **argv)
         print_run_help();
         return 0;
     }
+    if (from)
+        return run_from(from, argv);
     run.config = config_from_arguments(argv, &error);
     if (!run.config) {
         code = fail(error->message);

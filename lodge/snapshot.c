@@ -215,10 +215,10 @@ static bool may_be_saved(struct machine *machine, GError **error)
 {
     if (machine->reason != SHUTDOWN_NONE)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "snapshot: the guest has ended");
-    else if (machine->config->command)
+    else if (config_is_command(machine->config) && !machine->waits_for_command)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     "snapshot: a guest that runs one command can't be saved: the command's streams "
-                    "are this program's; start it without -- COMMAND");
+                    "are this program's; save it before it has one (lodge run --prepare FOLDER)");
     else
         goto devices;
     return false;

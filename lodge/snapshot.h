@@ -43,6 +43,9 @@ struct config *restore_config(const struct restore *restore, char **argv, GError
 /* Loads KVM's state and the devices of a machine made with that configuration and memory; the devices
  * run then, the vCPUs don't yet. */
 bool restore_machine(const struct restore *restore, struct machine *machine, GError **error);
+/* What tells a copy of a guest that waits for its command from its twins: the fields of a COPY frame
+ * (guest-images/protocol.md). The caller owns them; NULL with @error set. */
+GByteArray *copy_identity(struct machine *machine, GError **error);
 /* What `lodge inspect` prints. The caller owns the node. */
 JsonNode *restore_describe(const struct restore *restore);
 

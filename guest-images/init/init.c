@@ -226,6 +226,8 @@ static void wait_for_start(struct command *command)
                 command_from_start(command, payload, length);
                 return;
             }
+            if (type == LODGE_FRAME_COPY)
+                copy_from_frame(payload, length);
             if (type == LODGE_FRAME_END)
                 end_machine(0);
         }

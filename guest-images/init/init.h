@@ -72,6 +72,10 @@ void root_mount_share(const char *spec);
 /* net.c */
 void net_loopback(void);
 void net_configure(const char *spec); /* lodge.ip= */
+void net_set_mac(const char *spec);   /* "BEFORE,AFTER": of the interface that has BEFORE */
+
+/* copy.c */
+void copy_from_frame(char *payload, size_t length); /* COPY: this guest is one of many */
 
 /* power.c */
 size_t power_open(int fds[], size_t room); /* input devices with a power button */

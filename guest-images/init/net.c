@@ -127,3 +127,42 @@ void net_configure(const char *spec)
     close(fd);
     free(copy);
 }
+
+static bool parse_mac(const char *text, unsigned char mac[6])
+{
+    unsigned part[6];
+
+    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &part[0], &part[1], &part[2], &part[3], &part[4],
+               &part[5]) != 6)
+        return false;
+    for (int i = 0; i < 6; i++)
+        mac[i] = (unsigned char)part[i];
+    return true;
+}
+
+void net_set_mac(const char *spec)
+{
+    const char *comma = strchr(spec, ',');
+    struct if_nameindex *interfaces = if_nameindex();
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    unsigned char before[6], after[6];
+    bool set = false;
+
+    if (!comma || !parse_mac(spec, before) || !parse_mac(comma + 1, after))
+        fail(LODGE_STATUS_FAILED, "copy", "COPY: mac=%s is not BEFORE,AFTER", spec);
+    for (struct if_nameindex *i = interfaces; fd >= 0 && i && i->if_index && !set; i++) {
+        struct ifreq request = {0};
+
+        snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", i->if_name);
+        if (ioctl(fd, SIOCGIFHWADDR, &request) || memcmp(request.ifr_hwaddr.sa_data, before, 6))
+            continue;
+        memcpy(request.ifr_hwaddr.sa_data, after, 6);
+        set = ioctl(fd, SIOCSIFHWADDR, &request) == 0;
+    }
+    if (!set)
+        say("no interface takes the address %s", comma + 1);
+    if (interfaces)
+        if_freenameindex(interfaces);
+    if (fd >= 0)
+        close(fd);
+}

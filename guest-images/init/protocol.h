@@ -34,6 +34,7 @@ enum lodge_frame_type {
     LODGE_FRAME_WINSIZE = 0x03,   /* rows=N cols=N: only in tty mode */
     LODGE_FRAME_STDIN_EOF = 0x04, /* bytes=N: end of input after so many bytes in all */
     LODGE_FRAME_END = 0x05,       /* everything has arrived: end the machine now */
+    LODGE_FRAME_COPY = 0x06,      /* before START: seed=HEX mac=BEFORE,AFTER forget=1 */
 
     /* guest to host */
     LODGE_FRAME_HELLO = 0x81,   /* version=N ...: ready for START */

@@ -115,9 +115,9 @@ bool parse_unsigned(const char *text, unsigned long max, unsigned long *value)
  * of ioperm(), once a VMM has written the vCPU's segment registers back (it takes a busy TSS for none). */
 bool write_port(uint16_t port, uint8_t value)
 {
-    static int device = -2;
+    static int device = -1;
 
-    if (device == -2)
+    if (device < 0) /* not before /dev is mounted */
         device = open("/dev/port", O_WRONLY | O_CLOEXEC);
     if (device >= 0)
         return pwrite(device, &value, 1, port) == 1;
