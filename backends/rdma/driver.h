@@ -162,6 +162,8 @@ void rdma_init(struct rdma *rdma, const struct rdma_ops *ops, const char *implem
                struct dma *dma, struct loop *loop);
 void rdma_finish(struct rdma *rdma);
 
+void rdma_object_init(struct rdma_object *object, struct rdma *rdma, enum rdma_object_kind kind,
+                      uint32_t number);
 /* Has a turn run soon. With the lock, as all below. */
 void rdma_kick(struct rdma *rdma);
 /* Tells of an event (RDMA_NOTE) or of RDMA_NOTE_*, in the next turn. */
