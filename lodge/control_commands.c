@@ -5,9 +5,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "backends/display/display.h"
 #include "config.h"
 #include "lodge/control.h"
 #include "lodge/report.h"
+#include "lodge/screen.h"
 #include "lodge/snapshot.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
@@ -233,6 +235,28 @@ static JsonNode *set_link(struct control *control, struct machine *machine,
     return NULL;
 }
 
+static JsonNode *query_displays(struct control *control, struct machine *machine,
+                                const struct options *arguments, GError **error)
+{
+    return screen_query(machine);
+}
+
+static JsonNode *screendump(struct control *control, struct machine *machine,
+                            const struct options *arguments, GError **error)
+{
+    screen_dump(machine, options_uint(arguments, "scanout"), options_string(arguments, "path"),
+                error);
+    return NULL;
+}
+
+static JsonNode *set_display(struct control *control, struct machine *machine,
+                             const struct options *arguments, GError **error)
+{
+    screen_resize(machine, options_uint(arguments, "scanout"), options_uint(arguments, "width"),
+                  options_uint(arguments, "height"), error);
+    return NULL;
+}
+
 static JsonNode *stats(struct control *control, struct machine *machine,
                        const struct options *arguments, GError **error)
 {
@@ -350,6 +374,21 @@ static const struct option_spec link_arguments[] = {
     {"up", OPTION_BOOL, .value = "on", .help = "cable plugged in"},
     {},
 };
+static const struct option_spec screendump_arguments[] = {
+    {"path", OPTION_PATH, .flags = OPTION_REQUIRED | OPTION_FIRST,
+     .help = "the file, PNG or .ppm; relative to where lodge was started"},
+    {"scanout", OPTION_UINT, .value = "0", .max = DISPLAY_MAX_SCANOUTS - 1,
+     .help = "which screen, counted from 0"},
+    {},
+};
+static const struct option_spec display_arguments[] = {
+    {"width", OPTION_UINT, .flags = OPTION_REQUIRED, .max = DISPLAY_MAX_SIZE, .help = "pixels"},
+    {"height", OPTION_UINT, .flags = OPTION_REQUIRED, .max = DISPLAY_MAX_SIZE,
+     .help = "pixels; 0 by 0 unplugs the screen"},
+    {"scanout", OPTION_UINT, .value = "0", .max = DISPLAY_MAX_SCANOUTS - 1,
+     .help = "which screen, counted from 0"},
+    {},
+};
 
 const struct control_command control_commands[] = {
     {"qmp_capabilities", "ends negotiation: events are sent from now on", capabilities_arguments,
@@ -373,6 +412,11 @@ const struct control_command control_commands[] = {
     {"set-trace", "turns trace events on or off", trace_arguments, "{events: int}", set_trace},
     {"query-trace", "the trace events", NULL, "[{name, format, enabled}]", query_trace},
     {"set-link", "plugs a network interface's cable in or out", link_arguments, "{}", set_link},
+    {"query-displays", "the screens: which are on, and how large", NULL,
+     "[{scanout, on, width, height}]", query_displays},
+    {"screendump", "writes what a screen shows to a file", screendump_arguments, "{}", screendump},
+    {"set-display", "asks the guest's driver for another screen size", display_arguments, "{}",
+     set_display},
     {"stats", "counters: exits, interrupts, times, memory", NULL, "{...}", stats},
     {"query-commands", "the names of all commands", NULL, "[{name}]", query_commands},
     {"query-schema", "this description", NULL, "{commands, events}", query_schema},

@@ -7,6 +7,7 @@
 #include "virtio/9p.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/gpu.h"
 #include "virtio/net.h"
 #include "virtio/pci.h"
 #include "virtio/rng.h"
@@ -77,6 +78,14 @@ bool create_virtio_9p(struct machine *machine, struct machine_device *entry, GEr
     }
     return attach(machine, entry,
                   virtio_9p_create(entry->options, machine_io_loop(machine, entry), error), error);
+}
+
+bool create_virtio_gpu(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    return attach(
+        machine, entry,
+        virtio_gpu_create(entry->options, machine_io_loop(machine, entry), machine->display, error),
+        error);
 }
 
 static void set_link(struct machine_device *entry, bool up)

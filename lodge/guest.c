@@ -18,13 +18,10 @@
 static const struct {
     const char *type, *module;
 } driver_modules[] = {
-    {"virtio-blk", "?virtio_blk"},
-    {"virtio-net", "?virtio_net"},
-    {"virtio-rng", "?virtio-rng"},
-    {"virtio-9p", "?9pnet_virtio"},
-    {"virtio-console", "?virtio_console"},
-    {"pvpanic", "?pvpanic-pci"},
-    {"vmgenid", "?vmgenid"},
+    {"virtio-blk", "?virtio_blk"},         {"virtio-net", "?virtio_net"},
+    {"virtio-rng", "?virtio-rng"},         {"virtio-9p", "?9pnet_virtio"},
+    {"virtio-console", "?virtio_console"}, {"virtio-gpu", "?virtio-gpu"},
+    {"pvpanic", "?pvpanic-pci"},           {"vmgenid", "?vmgenid"},
 };
 
 static bool add_default(struct config *config, const char *type_name, const char *text,
@@ -396,7 +393,9 @@ static GString *make_command_line(const struct config *config)
     if (!strcmp(console, "virtio") && !config_is_command(config))
         add_parameter(line, users, "console=", "hvc0");
     else if (strcmp(console, "off") || config_is_command(config))
-        add_parameter(line, users, "console=", "ttyS0");
+        /* The last one is /dev/console; the kernel's messages go to both. */
+        add_parameter(line, users, "console=",
+                      config_has_device(config, "virtio-gpu") ? "tty0 console=ttyS0" : "ttyS0");
     add_parameter(line, users, "panic=", "-1");
     /* No i8042, no second serial ports: what is not there need not be looked for. */
     add_parameter(line, users, "i8042.", "noaux i8042.nopnp");

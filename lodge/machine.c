@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "backends/char/char.h"
+#include "backends/display/display.h"
 #include "lodge/consoletail.h"
+#include "lodge/screen.h"
 #include "vmm/layout.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
@@ -498,6 +500,11 @@ static struct device *bridge_device(struct machine *machine)
     return &pci_host_function(machine->host, 0, 0)->device;
 }
 
+static void close_display(gpointer output)
+{
+    display_close(output);
+}
+
 struct machine *machine_create(const struct config *config, const struct machine_hooks *hooks,
                                GError **error)
 {
@@ -512,6 +519,8 @@ struct machine *machine_create(const struct config *config, const struct machine
     /* A guest that was reset has lost its command: there is nothing to come back for. */
     machine->no_reboot = options_bool(config->run, "no-reboot") || config_is_command(config);
     machine->console = console_tail_create();
+    machine->display = display_create();
+    machine->displays = g_ptr_array_new_with_free_func(close_display);
     machine->mmio = bus_create(BUS_MMIO);
     machine->ports = bus_create(BUS_PORT);
     if (!create_memory(machine, error) || !create_vm(machine, error))
@@ -532,7 +541,7 @@ struct machine *machine_create(const struct config *config, const struct machine
     for (guint i = 0; i < config->devices->len; i++)
         if (!add_device(machine, g_ptr_array_index(config->devices, i), error))
             goto fail;
-    if (!pci_host_assign(machine->host, error))
+    if (!pci_host_assign(machine->host, error) || !screen_open(machine, error))
         goto fail;
     return machine;
 
@@ -565,6 +574,7 @@ void machine_destroy(struct machine *machine)
         return;
     if (machine->vm)
         vm_pause(machine->vm);
+    screen_close(machine);
     for (guint i = machine->entries->len; i-- > 0;)
         destroy_device(machine, g_ptr_array_index(machine->entries, i));
     for (guint i = 0; i < machine->loops->len; i++)
@@ -583,6 +593,8 @@ void machine_destroy(struct machine *machine)
     memory_destroy(machine->memory);
     boot_result_clear(&machine->booted);
     console_tail_destroy(machine->console);
+    display_destroy(machine->display);
+    g_ptr_array_unref(machine->displays);
     g_free(machine->detail);
     g_free(machine);
 }

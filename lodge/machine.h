@@ -42,6 +42,7 @@ struct machine_device {
 };
 
 struct control;
+struct display;
 struct virtio_device;
 struct console_tail; /* the last lines of the guest's console */
 
@@ -83,6 +84,8 @@ struct machine {
     struct vmgenid *vmgenid;
     bool serial[2], rtc;
     struct console_tail *console;
+    struct display *display; /* what the guest shows, and input for it */
+    GPtrArray *displays;     /* struct display_output *, what --display opened */
     bool console_visible; /* some console is on our terminal */
     bool paused;          /* by the control socket */
     bool changing;        /* in machine_pause() or machine_resume() */

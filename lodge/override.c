@@ -15,8 +15,9 @@
 #include "lodge/options.h"
 
 /* What belongs to a run and not to the machine. */
-static const char *const of_the_run[] = {"control",    "result",  "log",      "log-file", "trace",
-                                         "trace-file", "timeout", "prefault", "hugepages"};
+static const char *const of_the_run[] = {"control",   "result",     "log",     "log-file",
+                                         "trace",     "trace-file", "timeout", "prefault",
+                                         "hugepages", "display"};
 
 static const struct device_config *device_at(const struct config *config, guint index)
 {

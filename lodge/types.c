@@ -12,6 +12,7 @@
 #include "virtio/9p.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/gpu.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
 
@@ -137,6 +138,17 @@ static const struct device_type type_rng = {
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_rng,
 };
+static const struct device_type type_gpu = {
+    .name = "virtio-gpu",
+    .prefix = "gpu",
+    .summary = "GPU, 2D (--gpu; stock driver virtio_gpu)",
+    .manual =
+        "The guest's console and desktops on screens that --display shows and `lodge ctl SOCKET\n"
+        "screendump FILE` takes pictures of. Needs pixman when lodge is built.",
+    .options = virtio_gpu_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_gpu,
+};
 static const struct device_type type_9p = {
     .name = "virtio-9p",
     .prefix = "share",
@@ -151,9 +163,9 @@ static const struct device_type type_9p = {
 };
 
 const struct device_type *const device_types[] = {
-    &type_acpi,    &type_boot_timing, &type_debug_exit, &type_serial,  &type_rtc, &type_pvpanic,
-    &type_vmgenid, &type_blk,         &type_net,        &type_console, &type_rng, &type_9p,
-    NULL,
+    &type_acpi,    &type_boot_timing, &type_debug_exit, &type_serial, &type_rtc,
+    &type_pvpanic, &type_vmgenid,     &type_blk,        &type_net,    &type_console,
+    &type_rng,     &type_9p,          &type_gpu,        NULL,
 };
 
 const struct device_type *device_type_find(const char *name)
