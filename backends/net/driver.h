@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "backends/net/net.h"
+#include "backends/net/packet.h"
 #include "vmm/unixsocket.h"
 
 #define NET_MIN_FRAME 14u /* an Ethernet header */
@@ -67,9 +68,6 @@ void net_queue_save(const struct net_queue *queue, GByteArray *out);
 bool net_queue_load(struct net_queue *queue, const uint8_t *data, size_t size);
 
 /* ---- offloads in software (offload.c) ---- */
-
-/* Completes the checksum that @header asks for in the frame. False: the header points outside of it. */
-bool net_offload_checksum(const struct virtio_net_hdr_v1 *header, uint8_t *frame, size_t length);
 
 /*
  * Makes a frame that needs segmentation or checksums into frames that need neither, and calls @output

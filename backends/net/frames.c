@@ -80,6 +80,17 @@ unsigned net_iov_skip(const struct iovec *iov, unsigned count, size_t skip, stru
     return used;
 }
 
+struct iovec *net_iov_drop(struct iovec *iov, unsigned *count, size_t skip)
+{
+    for (; *count && skip >= iov->iov_len; iov++, --*count)
+        skip -= iov->iov_len;
+    if (*count) {
+        iov->iov_base = (uint8_t *)iov->iov_base + skip;
+        iov->iov_len -= skip;
+    }
+    return iov;
+}
+
 ssize_t net_frame_take(const struct iovec *iov, unsigned count, struct virtio_net_hdr_v1 *header,
                        uint8_t *frame)
 {

@@ -81,6 +81,10 @@ size_t net_iov_read(const struct iovec *iov, unsigned count, size_t skip, void *
 size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *data,
                      size_t size);
 
+/* Takes the first @skip bytes off the pieces, in place: the first that is left, and in *@count how many
+ * are. */
+struct iovec *net_iov_drop(struct iovec *iov, unsigned *count, size_t skip);
+
 /* The keys of a net backend: part of the option table of every network interface. */
 #define NET_OPTIONS                                                                                \
     {"type",                                                                                       \

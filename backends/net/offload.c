@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "backends/net/driver.h"
+#include "backends/net/packet.h"
 
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* since Linux 6.2 */
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
@@ -105,15 +106,10 @@ bool net_offload_checksum(const struct virtio_net_hdr_v1 *header, uint8_t *frame
     return true;
 }
 
-/* Where the headers of a frame lie. */
-struct layout {
-    size_t ip, transport, payload; /* offsets in the frame */
-    bool ipv6;
-    uint8_t protocol;
-};
+/* ---- where the headers of a frame lie ---- */
 
 /* Behind the Ethernet header and VLAN tags: the EtherType, and @layout->ip. */
-static uint16_t parse_ethernet(const uint8_t *frame, size_t length, struct layout *layout)
+static uint16_t parse_ethernet(const uint8_t *frame, size_t length, struct net_layout *layout)
 {
     uint16_t type = get16(frame + 12);
 
@@ -127,7 +123,7 @@ static uint16_t parse_ethernet(const uint8_t *frame, size_t length, struct layou
     return type;
 }
 
-static bool parse_ipv4(const uint8_t *frame, size_t length, struct layout *layout)
+static bool parse_ipv4(const uint8_t *frame, size_t length, struct net_layout *layout)
 {
     size_t header;
 
@@ -137,11 +133,12 @@ static bool parse_ipv4(const uint8_t *frame, size_t length, struct layout *layou
     if (frame[layout->ip] >> 4 != 4 || header < 20 || layout->ip + header > length)
         return false;
     layout->protocol = frame[layout->ip + 9];
+    layout->fragment = get16(frame + layout->ip + 6) & 0x3fff; /* an offset, or more to come */
     layout->transport = layout->ip + header;
     return true;
 }
 
-static bool parse_ipv6(const uint8_t *frame, size_t length, struct layout *layout)
+static bool parse_ipv6(const uint8_t *frame, size_t length, struct net_layout *layout)
 {
     size_t at = layout->ip + 40;
     uint8_t next;
@@ -156,34 +153,39 @@ static bool parse_ipv6(const uint8_t *frame, size_t length, struct layout *layou
         at += 8 + 8 * (size_t)frame[at + 1];
     }
     layout->protocol = next;
+    layout->fragment = next == 44;
     layout->transport = at;
     layout->ipv6 = true;
     return true;
 }
 
-static bool parse(const uint8_t *frame, size_t length, struct layout *layout)
+bool net_parse(const uint8_t *frame, size_t length, struct net_layout *layout)
 {
+    bool tcp, udp;
     uint16_t type;
     size_t header;
 
+    *layout = (struct net_layout){0};
     if (length < NET_MIN_FRAME)
         return false;
-    layout->ipv6 = false;
     type = parse_ethernet(frame, length, layout);
     if (!(type == 0x0800 && parse_ipv4(frame, length, layout)) &&
         !(type == 0x86dd && parse_ipv6(frame, length, layout)))
         return false;
-    header = layout->protocol == PROTO_TCP ? 20 : 8;
-    if (layout->transport + header > length)
-        return false;
-    if (layout->protocol == PROTO_TCP)
+    tcp = layout->protocol == PROTO_TCP;
+    udp = layout->protocol == PROTO_UDP;
+    header = tcp ? 20 : 8;
+    if (layout->fragment || !(tcp || udp) || layout->transport + header > length)
+        return true;
+    if (tcp)
         header = MAX(header, (frame[layout->transport + 12] >> 4) * 4u);
-    layout->payload = layout->transport + header;
-    return layout->payload <= length && layout->payload <= MAX_HEADERS;
+    if (layout->transport + header <= length)
+        layout->payload = layout->transport + header;
+    return true;
 }
 
 /* Does the frame hold what the header says it does? */
-static bool matches(uint8_t gso_type, const struct layout *layout)
+static bool matches(uint8_t gso_type, const struct net_layout *layout)
 {
     switch (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
     case VIRTIO_NET_HDR_GSO_TCPV4:
@@ -198,7 +200,8 @@ static bool matches(uint8_t gso_type, const struct layout *layout)
 }
 
 /* Sums addresses, protocol and transport length (RFC 9293 3.1, RFC 8200 8.1). */
-static uint64_t pseudo_header(const uint8_t *headers, const struct layout *layout, size_t length)
+static uint64_t pseudo_header(const uint8_t *headers, const struct net_layout *layout,
+                              size_t length)
 {
     uint8_t tail[8] = {0};
     uint64_t sum;
@@ -210,6 +213,16 @@ static uint64_t pseudo_header(const uint8_t *headers, const struct layout *layou
     return sum_bytes(tail, sizeof(tail), sum);
 }
 
+uint16_t net_pseudo_checksum(const uint8_t *frame, const struct net_layout *layout, size_t length)
+{
+    return ~fold(pseudo_header(frame, layout, length));
+}
+
+uint16_t net_checksum(const uint8_t *data, size_t length)
+{
+    return fold(sum_bytes(data, length, 0));
+}
+
 struct segment {
     uint8_t headers[MAX_HEADERS];
     const uint8_t *payload;
@@ -218,7 +231,7 @@ struct segment {
     bool last;
 };
 
-static void finish_ip(struct segment *segment, const struct layout *layout, size_t length)
+static void finish_ip(struct segment *segment, const struct net_layout *layout, size_t length)
 {
     uint8_t *ip = segment->headers + layout->ip;
     size_t header = layout->transport - layout->ip;
@@ -236,7 +249,7 @@ static void finish_ip(struct segment *segment, const struct layout *layout, size
 }
 
 /* Makes the headers right, which are those of the whole frame. */
-static void finish_segment(struct segment *segment, const struct layout *layout)
+static void finish_segment(struct segment *segment, const struct net_layout *layout)
 {
     uint8_t *transport = segment->headers + layout->transport;
     size_t header = layout->payload - layout->transport;
@@ -264,7 +277,7 @@ static void finish_segment(struct segment *segment, const struct layout *layout)
     memcpy(field, &checksum, 2);
 }
 
-static int output_segments(const uint8_t *frame, const struct layout *layout, size_t payload,
+static int output_segments(const uint8_t *frame, const struct net_layout *layout, size_t payload,
                            size_t mss, net_output_fn output, void *opaque)
 {
     struct segment segment = {.index = 0};
@@ -291,14 +304,15 @@ int net_offload_segment(const struct virtio_net_hdr_v1 *header, uint8_t *frame, 
 {
     size_t mss = le16toh(header->gso_size), payload;
     struct iovec whole = {frame, length};
-    struct layout layout;
+    struct net_layout layout;
 
     if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE) {
         if (!net_offload_checksum(header, frame, length))
             return -EINVAL;
         return output(opaque, &whole, 1, length);
     }
-    if (!mss || !parse(frame, length, &layout) || !matches(header->gso_type, &layout))
+    if (!mss || !net_parse(frame, length, &layout) || !layout.payload ||
+        layout.payload > MAX_HEADERS || !matches(header->gso_type, &layout))
         return -EINVAL;
     payload = length - layout.payload;
     if (payload / mss >= MAX_SEGMENTS)
