@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Tests of how a vmxnet3 stops, pauses, and is saved and loaded. */
+#include <linux/pci_regs.h>
+#include <string.h>
+
+#include "backends/net/driver.h"
+#include "devices/vmxnet3/private.h"
+#include "tests/device/vmxnet3.h"
+#include "tests/support/check_state.h"
+
+static const uint8_t somebody[6] = {2, 2, 2, 2, 2, 2};
+
+/* After QUIESCE nothing touches the rings, whatever arrives. */
+static void test_quiesce(void)
+{
+    uint8_t data[60], before[16 * VMXTEST_RING], after[16 * VMXTEST_RING];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    g_assert_cmphex(vmxtest_command(&t, VMXNET3_QUIESCE), ==, 0);
+    harness_read(t.h, t.rx[0].completions.base, before, sizeof(before));
+    vmxtest_fill(data, sizeof(data), vmxtest_mac, 1);
+    net_readable(&t.backend.net, 0);
+    vmxtest_put(&t, 0, data, sizeof(data), 1, NULL);
+    vmxtest_ring_doorbell(&t, 0);
+    harness_settle(t.h, 2);
+    g_assert_false(vmxtest_reap(&t, 0));
+    harness_read(t.h, t.rx[0].completions.base, after, sizeof(after));
+    g_assert_cmpmem(before, sizeof(before), after, sizeof(after));
+    g_assert_false(t.backend.active[0]);
+    vmxtest_activate(&t);
+    vmxtest_echo(&t, 0, 60, 1);
+    vmxtest_tear_down(&t);
+}
+
+static void set_state(struct vmxtest *t, enum device_state state)
+{
+    g_autoptr(GError) error = NULL;
+
+    devices_set_state(&t->h->devices, state, HARNESS_TIMEOUT_MS, &error);
+    g_assert_no_error(error);
+}
+
+/* Doorbells, frames and commands of a paused device wait for the end of the pause. */
+static void test_pause(void)
+{
+    uint8_t data[60];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    vmxtest_fill(data, sizeof(data), vmxtest_mac, 1);
+    set_state(&t, DEVICE_RUNNING_P2P);
+    vmxtest_put(&t, 0, data, sizeof(data), 1, NULL);
+    vmxtest_ring_doorbell(&t, 0);
+    vmxtest_host_sends(&t, NULL, data, sizeof(data));
+    t.config.filter.mode = VMXNET3_RX_PROMISCUOUS;
+    vmxtest_share(&t);
+    g_assert_cmphex(vmxtest_command(&t, VMXNET3_UPDATE_RX_MODE), ==, 0);
+    vmxnet3_set_link(t.v, false);
+    harness_settle(t.h, 2);
+    vmxnet3_set_link(t.v, true);
+    harness_settle(t.h, 2);
+    g_assert_false(vmxtest_reap(&t, 0));
+    set_state(&t, DEVICE_STOP);
+    set_state(&t, DEVICE_RUNNING);
+    harness_settle(t.h, 2);
+    g_assert_true(vmxtest_reap(&t, 0));
+    vmxtest_expect(&t, data, sizeof(data));
+    vmxtest_offer(&t, somebody, 0, true);
+    vmxtest_tear_down(&t);
+}
+
+/* An activation in a pause is carried out at its end. */
+static void test_pause_activate(void)
+{
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_lay_out(&t);
+    set_state(&t, DEVICE_RUNNING_P2P);
+    g_assert_cmphex(vmxtest_command(&t, VMXNET3_ACTIVATE), ==, 0);
+    g_assert_false(vmxnet3_active(t.v));
+    set_state(&t, DEVICE_RUNNING);
+    g_assert_true(vmxnet3_active(t.v));
+    vmxtest_echo(&t, 0, 60, 1);
+    vmxtest_tear_down(&t);
+}
+
+/* Saved in the middle of everything: a frame that waits, a masked vector, rings half way round. */
+static void test_state(void)
+{
+    g_autoptr(GByteArray) saved = NULL;
+    g_autoptr(GError) error = NULL;
+    struct device *device;
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    t.tx_count = t.rx_count = 2;
+    vmxtest_activate(&t);
+    device = &vmxnet3_function(t.v)->device;
+    for (unsigned i = 0; i < 100; i++) {
+        vmxtest_echo(&t, 1, 60, 1);
+        vmxtest_pass(&t, 2000, i);
+    }
+    for (unsigned i = 0; i < VMXTEST_RING - 1; i++) {
+        uint8_t data[100];
+
+        vmxtest_fill(data, sizeof(data), vmxtest_mac, i);
+        vmxtest_host_sends(&t, NULL, data, sizeof(data));
+    }
+    harness_settle(t.h, 2);
+    g_assert_true(g_queue_is_empty(&t.backend.incoming)); /* the last one waits */
+    saved = harness_save(device);
+    device_reset(device);
+    g_assert_false(vmxnet3_active(t.v));
+    g_assert_true(harness_load_state(device, saved, &error));
+    g_assert_no_error(error);
+    g_assert_true(vmxnet3_active(t.v));
+    for (unsigned i = 0; i < VMXTEST_RING - 1; i++) {
+        uint8_t data[100];
+
+        vmxtest_fill(data, sizeof(data), vmxtest_mac, i);
+        vmxtest_expect(&t, data, sizeof(data));
+    }
+    vmxtest_echo(&t, 1, 60, 1);
+    vmxtest_echo(&t, 0, 60, 1);
+    vmxtest_tear_down(&t);
+}
+
+/* A state that makes no sense is refused, and the device is as after a reset. */
+static void refuses_state(void (*spoil)(struct vmxnet3 *v))
+{
+    g_autoptr(GByteArray) saved = NULL;
+    g_autoptr(GError) error = NULL;
+    struct device *device;
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    device = &vmxnet3_function(t.v)->device;
+    spoil(t.v);
+    saved = harness_save(device);
+    g_assert_false(harness_load_state(device, saved, &error));
+    g_assert_true(g_str_has_prefix(error->message, "vmxnet3: ") ||
+                  g_str_has_prefix(error->message, "net0: "));
+    g_assert_false(vmxnet3_active(t.v));
+    harness_command(t.h, t.slot, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 0);
+    harness_msix_enable(t.h, t.slot, VMXNET3_VECTORS);
+    vmxtest_activate(&t);
+    vmxtest_echo(&t, 0, 60, 1);
+    vmxtest_tear_down(&t);
+}
+
+static void spoil_count(struct vmxnet3 *v)
+{
+    v->setup.tx_count = VMXNET3_MAX_QUEUES + 1;
+}
+
+static void spoil_index(struct vmxnet3 *v)
+{
+    v->rx[0].ring[0].next = VMXTEST_RING;
+}
+
+static void spoil_size(struct vmxnet3 *v)
+{
+    v->rx[0].completions.size = VMXNET3_MAX_RX_RESULTS + VMXNET3_SIZE_UNIT;
+}
+
+static void spoil_later(struct vmxnet3 *v)
+{
+    v->later_count = VMXNET3_LATER + 1;
+}
+
+static void spoil_revision(struct vmxnet3 *v)
+{
+    v->revision = 0;
+}
+
+static void test_state_hostile(void)
+{
+    refuses_state(spoil_index);
+    refuses_state(spoil_size);
+    refuses_state(spoil_revision);
+    refuses_state(spoil_count);
+    refuses_state(spoil_later);
+}
+
+static void test_state_table(void)
+{
+    check_state_table(&vmxnet3_state);
+}
+
+/* Bus mastering goes away, and comes back. */
+static void test_bus_master(void)
+{
+    uint8_t data[60];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    harness_command(t.h, t.slot, 0, PCI_COMMAND_MASTER);
+    vmxtest_fill(data, sizeof(data), vmxtest_mac, 1);
+    vmxtest_put(&t, 0, data, sizeof(data), 1, NULL);
+    vmxtest_ring_doorbell(&t, 0);
+    vmxtest_host_sends(&t, NULL, data, sizeof(data));
+    harness_settle(t.h, 2);
+    g_assert_false(vmxtest_reap(&t, 0));
+    harness_command(t.h, t.slot, PCI_COMMAND_MASTER, 0);
+    harness_settle(t.h, 2);
+    g_assert_true(vmxtest_reap(&t, 0));
+    vmxtest_expect(&t, data, sizeof(data));
+    vmxtest_tear_down(&t);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_set_levels("error", NULL);
+    g_test_add_func("/vmxnet3/quiesce", test_quiesce);
+    g_test_add_func("/vmxnet3/pause", test_pause);
+    g_test_add_func("/vmxnet3/pause/activate", test_pause_activate);
+    g_test_add_func("/vmxnet3/state", test_state);
+    g_test_add_func("/vmxnet3/state/hostile", test_state_hostile);
+    g_test_add_func("/vmxnet3/state/table", test_state_table);
+    g_test_add_func("/vmxnet3/bus-master", test_bus_master);
+    return g_test_run();
+}
