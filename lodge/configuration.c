@@ -148,10 +148,69 @@ static void add_member(JsonObject *object, const char *key, const char *value)
     json_array_add_string_element(json_object_get_array_member(object, key), value);
 }
 
+/* The models that a short form can have beside its usual type. */
+static const struct {
+    const char *option, *model, *type;
+} models[] = {
+    {"net", "virtio", "virtio-net"},
+    {"net", "virtio-net", "virtio-net"},
+    {"net", "vmxnet3", "vmxnet3"},
+};
+
+static bool choose_model(const char *model, const struct cli_option *option,
+                         const struct device_type **type, GError **error)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(models); i++) {
+        if (!strcmp(models[i].option, option->name) && !strcmp(models[i].model, model)) {
+            *type = device_type_find(models[i].type);
+            return true;
+        }
+    }
+    g_set_error(error, OPTIONS_ERROR, 0, "--%s: model=%s: must be virtio or vmxnet3", option->name,
+                model);
+    return false;
+}
+
+/* Bytes up to the comma that ends an item; a doubled one is part of it. */
+static size_t item_length(const char *item)
+{
+    size_t length = 0;
+
+    while (item[length] && (item[length] != ',' || item[length + 1] == ','))
+        length += item[length] == ',' ? 2 : 1;
+    return length;
+}
+
+/* "--net type=...,model=...": the model is no key of any device, it says which device it is. What is
+ * left of @text without it; the caller frees it. */
+static char *take_model(const char *text, const struct cli_option *option,
+                        const struct device_type **type, GError **error)
+{
+    g_autoptr(GString) rest = g_string_new(NULL);
+    bool found = false;
+    size_t length;
+
+    for (const char *item = text; *item; item += length + (item[length] == ',')) {
+        length = item_length(item);
+        if (g_str_has_prefix(item, "model=")) {
+            g_autofree char *model = g_strndup(item + strlen("model="), length - strlen("model="));
+
+            if (!choose_model(model, option, type, error))
+                return NULL;
+            found = true;
+        } else {
+            g_string_append(rest, rest->len ? "," : "");
+            g_string_append_len(rest, item, length);
+        }
+    }
+    return found ? g_string_free(g_steal_pointer(&rest), FALSE) : g_strdup(text);
+}
+
 static bool apply_option(struct config *config, JsonObject *run, const struct cli_option *option,
                          const char *value, GError **error)
 {
-    g_autofree char *what = g_strdup_printf("--%s", option->name);
+    g_autofree char *what = g_strdup_printf("--%s", option->name), *rest = NULL;
+    const struct device_type *type;
 
     if (option->key) {
         add_member(run, option->key, value ? value : "on");
@@ -168,8 +227,10 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
     }
     if (!strcmp(option->name, "device"))
         return add_generic_device(config, value, error);
-    return add_or_change(config, find_type(option->type, what, NULL), what, value ? value : "",
-                         error);
+    type = find_type(option->type, what, NULL);
+    rest = !strcmp(option->name, "net") ? take_model(value ? value : "", option, &type, error)
+                                        : g_strdup(value ? value : "");
+    return rest && add_or_change(config, type, what, rest, error);
 }
 
 /* The string that @node is, or NULL. */

@@ -9,6 +9,7 @@
 #include "devices/rtc.h"
 #include "devices/serial.h"
 #include "devices/vmgenid.h"
+#include "devices/vmxnet3/vmxnet3.h"
 #include "vmm/layout.h"
 
 /* What most of them need: an object, how it is destroyed, and its device. */
@@ -97,6 +98,27 @@ bool create_pvpanic(struct machine *machine, struct machine_device *entry, GErro
     if (!machine_attach(machine, entry, pvpanic_function(pvpanic), error))
         return false;
     entry->device = &pvpanic_function(pvpanic)->device;
+    return true;
+}
+
+static void set_vmxnet3_link(struct machine_device *entry, bool up)
+{
+    vmxnet3_set_link(entry->object, up);
+}
+
+bool create_vmxnet3(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    struct vmxnet3 *vmxnet3 = vmxnet3_create(entry->id, entry->options, &machine->env,
+                                             machine_io_loop(machine, entry), error);
+
+    if (!vmxnet3)
+        return false;
+    entry->object = vmxnet3;
+    entry->destroy = (void (*)(void *))vmxnet3_destroy;
+    entry->set_link = set_vmxnet3_link;
+    if (!machine_attach(machine, entry, vmxnet3_function(vmxnet3), error))
+        return false;
+    entry->device = &vmxnet3_function(vmxnet3)->device;
     return true;
 }
 

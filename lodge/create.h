@@ -21,5 +21,6 @@ DECLARE_CREATE(virtio_gpu);
 DECLARE_CREATE(virtio_net);
 DECLARE_CREATE(virtio_rng);
 DECLARE_CREATE(vmgenid);
+DECLARE_CREATE(vmxnet3);
 
 #endif

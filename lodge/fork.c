@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/vmxnet3/vmxnet3.h"
 #include "lodge/commands.h"
 #include "lodge/exitcode.h"
 #include "lodge/snapshot.h"
@@ -44,10 +45,8 @@ static void add_field(GByteArray *fields, const char *text)
     g_byte_array_append(fields, (const guint8 *)text, strlen(text) + 1);
 }
 
-/* A virtio-net device's configuration space begins with its address (virtio 1.3, 5.1.4). */
-static void add_address(GByteArray *fields, const struct virtio_device *vdev)
+static void add_address(GByteArray *fields, const uint8_t old[6])
 {
-    const uint8_t *old = vdev->config;
     uint8_t new[6] = {0};
     g_autofree char *text = NULL;
 
@@ -77,9 +76,15 @@ GByteArray *copy_identity(struct machine *machine, GError **error)
     add_field(fields, "forget=1");
     for (guint i = 0; i < machine->entries->len; i++) {
         const struct machine_device *entry = g_ptr_array_index(machine->entries, i);
+        uint8_t mac[6];
 
-        if (!strcmp(entry->type->name, "virtio-net"))
-            add_address(fields, entry->vdev);
+        /* A virtio-net device's configuration space begins with its address (virtio 1.3, 5.1.4). */
+        if (!strcmp(entry->type->name, "virtio-net")) {
+            add_address(fields, entry->vdev->config);
+        } else if (!strcmp(entry->type->name, "vmxnet3")) {
+            vmxnet3_mac(entry->object, mac);
+            add_address(fields, mac);
+        }
     }
     return g_steal_pointer(&fields);
 }

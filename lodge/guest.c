@@ -18,10 +18,11 @@
 static const struct {
     const char *type, *module;
 } driver_modules[] = {
-    {"virtio-blk", "?virtio_blk"},         {"virtio-net", "?virtio_net"},
-    {"virtio-rng", "?virtio-rng"},         {"virtio-9p", "?9pnet_virtio"},
-    {"virtio-console", "?virtio_console"}, {"virtio-gpu", "?virtio-gpu"},
-    {"pvpanic", "?pvpanic-pci"},           {"vmgenid", "?vmgenid"},
+    {"virtio-blk", "?virtio_blk"},  {"virtio-net", "?virtio_net"},
+    {"vmxnet3", "?vmxnet3"},        {"virtio-rng", "?virtio-rng"},
+    {"virtio-9p", "?9pnet_virtio"}, {"virtio-console", "?virtio_console"},
+    {"virtio-gpu", "?virtio-gpu"},  {"pvpanic", "?pvpanic-pci"},
+    {"vmgenid", "?vmgenid"},
 };
 
 static bool add_default(struct config *config, const char *type_name, const char *text,
@@ -343,14 +344,16 @@ static void add_parameter(GString *line, const char *users, const char *key, con
  * (the first such interface: they are all alike). Not where the user set addresses up by hand. */
 static void add_address(GString *line, const struct config *config, const char *users)
 {
+    static const char *const types[] = {"virtio-net", "vmxnet3"}; /* as their drivers are loaded */
     unsigned interface = 0;
 
     if (strstr(users, "lodge.ip="))
         return;
-    for (guint i = 0; i < config->devices->len; i++) {
-        const struct device_config *device = g_ptr_array_index(config->devices, i);
+    for (guint i = 0; i < config->devices->len * G_N_ELEMENTS(types); i++) {
+        const struct device_config *device =
+            g_ptr_array_index(config->devices, i % config->devices->len);
 
-        if (strcmp(device->type->name, "virtio-net"))
+        if (strcmp(device->type->name, types[i / config->devices->len]))
             continue;
         if (!strcmp(options_string(device->options, "type"), "user")) {
             g_string_append_printf(line, " lodge.ip=eth%u:10.0.2.15/24:10.0.2.2:10.0.2.3",

@@ -365,7 +365,8 @@ static bool add_device(struct machine *machine, const struct device_config *conf
     entry->id = choose_id(machine, config, error);
     if (!entry->id)
         goto fail;
-    if (config->type->flags & DEVICE_TYPE_VIRTIO && !check_io_thread(machine, config, error))
+    if (config->type->flags & (DEVICE_TYPE_VIRTIO | DEVICE_TYPE_IO) &&
+        !check_io_thread(machine, config, error))
         goto fail;
     if (config->type->flags & DEVICE_TYPE_SINGLE) {
         for (guint i = 0; i < machine->entries->len; i++) {

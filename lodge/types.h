@@ -23,6 +23,7 @@ enum device_type_flags {
     DEVICE_TYPE_SINGLE = 1 << 0, /* at most one a machine */
     DEVICE_TYPE_PCI = 1 << 1,    /* takes a slot */
     DEVICE_TYPE_VIRTIO = 1 << 2, /* takes the keys of every virtio device */
+    DEVICE_TYPE_IO = 1 << 3,     /* an I/O thread serves it; every virtio device is such a one */
 };
 
 struct device_type {

@@ -134,6 +134,21 @@ static void test_generic_devices(void)
     g_assert_false(config_has_device(config, "virtio-net"));
 }
 
+static void test_models(void)
+{
+    g_autoptr(config_t) config =
+        accept("--net|null,model=vmxnet3|-n|model=vmxnet3,type=dgram,path=a"
+               ",,model=b,local=c|--net=type=null,model=virtio");
+
+    g_assert_cmpstr(device(config, 0)->type->name, ==, "vmxnet3");
+    g_assert_cmpstr(options_string(device(config, 0)->options, "type"), ==, "null");
+    g_assert_cmpstr(device(config, 1)->type->name, ==, "vmxnet3");
+    g_assert_cmpstr(options_string(device(config, 1)->options, "path"), ==, "a,model=b");
+    g_assert_cmpstr(options_string(device(config, 1)->options, "local"), ==, "c");
+    g_assert_cmpstr(device(config, 2)->type->name, ==, "virtio-net");
+    assert_refused("--net|type=null,model=e1000", "--net: model=e1000: must be virtio or vmxnet3");
+}
+
 static void test_messages(void)
 {
     assert_refused("--memroy|1G", "unknown option --memroy (did you mean --memory?); "
@@ -321,6 +336,7 @@ int main(int argc, char **argv)
     ADD(lists_add_up);
     ADD(everything_after_the_dashes_is_the_command);
     ADD(generic_devices);
+    ADD(models);
     ADD(messages);
     ADD(every_option_is_described);
     ADD(conflicts);
