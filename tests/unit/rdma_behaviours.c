@@ -82,6 +82,630 @@ static void immediate_data_arrives(void)
     pair_tear_down(&p);
 }
 
+/* ---- atomics ---- */
+
+static int post_atomic(struct pair *p, enum rdma_wr_opcode opcode, uint64_t remote,
+                       uint64_t compare_add, uint64_t swap)
+{
+    struct rdma_sge sge = sge_at(p, 0x1000, 8);
+    struct rdma_send_wr wr = send_wr(opcode, 5, &sge);
+
+    wr.atomic.addr = WHOLE + remote;
+    wr.atomic.rkey = rdma_mr_rkey(p->mr);
+    wr.atomic.compare_add = compare_add;
+    wr.atomic.swap = swap;
+    return rdma_post_send(p->qp[0], &wr);
+}
+
+static void atomics_change_memory_and_return_what_was(void)
+{
+    struct pair p;
+    uint64_t *here, *there;
+
+    pair_set_up(&p);
+    here = (uint64_t *)(p.host.ram + 0x1000);
+    there = (uint64_t *)(p.host.ram + 0x20008);
+    *there = 100;
+    g_assert_cmpint(post_atomic(&p, RDMA_WR_FETCH_ADD, 0x20008, 11, 0), ==, 0);
+    struct rdma_wc wc = next_wc(p.cq[0]);
+    g_assert_cmpuint(wc.status, ==, RDMA_WC_SUCCESS);
+    g_assert_cmpuint(wc.opcode, ==, RDMA_WC_FETCH_ADD);
+    g_assert_cmpuint(*here, ==, 100);
+    g_assert_cmpuint(*there, ==, 111);
+    g_assert_cmpint(post_atomic(&p, RDMA_WR_COMPARE_SWAP, 0x20008, 111, 5), ==, 0);
+    wc = next_wc(p.cq[0]);
+    g_assert_cmpuint(wc.opcode, ==, RDMA_WC_COMPARE_SWAP);
+    g_assert_cmpuint(*here, ==, 111);
+    g_assert_cmpuint(*there, ==, 5);
+    g_assert_cmpint(post_atomic(&p, RDMA_WR_COMPARE_SWAP, 0x20008, 111, 9), ==, 0);
+    g_assert_cmpuint(next_wc(p.cq[0]).status, ==, RDMA_WC_SUCCESS);
+    g_assert_cmpuint(*here, ==, 5);
+    g_assert_cmpuint(*there, ==, 5);
+    pair_tear_down(&p);
+}
+
+static void an_unaligned_atomic_is_an_invalid_request(void)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    g_assert_cmpint(post_atomic(&p, RDMA_WR_FETCH_ADD, 0x20004, 1, 0), ==, 0);
+    expect_wc(p.cq[0], 5, RDMA_WC_REM_INV_REQ_ERR);
+    g_assert_true(wait_until(state_of(p.qp[1]) == RDMA_QPS_ERR));
+    g_assert_cmpint(state_of(p.qp[0]), ==, RDMA_QPS_ERR);
+    pair_tear_down(&p);
+}
+
+/* ---- keys, bounds and rights ---- */
+
+/* A WRITE of @length bytes from @local to @remote by @rkey, and how it must end. */
+static void expect_write(uint64_t local, uint32_t lkey_xor, uint64_t remote, uint32_t rkey_xor,
+                         uint32_t length, enum rdma_wc_status status)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    struct rdma_sge sge = {local, length, p.key ^ lkey_xor};
+    struct rdma_send_wr wr = send_wr(RDMA_WR_WRITE, 5, &sge);
+    wr.remote.addr = remote;
+    wr.remote.rkey = rdma_mr_rkey(p.mr) ^ rkey_xor;
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 5, status);
+    g_assert_cmpint(state_of(p.qp[0]), ==, status ? RDMA_QPS_ERR : RDMA_QPS_RTS);
+    pair_tear_down(&p);
+}
+
+static void keys_must_be_right(void)
+{
+    expect_write(WHOLE, 0, WHOLE + 0x1000, 0x1, 8, RDMA_WC_REM_ACCESS_ERR);
+    expect_write(WHOLE, 0x1, WHOLE + 0x1000, 0, 8, RDMA_WC_LOC_PROT_ERR);
+    expect_write(WHOLE, 0, WHOLE + 0x1000, 0xff00, 8, RDMA_WC_REM_ACCESS_ERR);
+}
+
+static void ranges_must_be_inside(void)
+{
+    const uint64_t end = WHOLE + (16 << 20);
+
+    expect_write(WHOLE, 0, end - 8, 0, 8, RDMA_WC_SUCCESS);
+    expect_write(WHOLE, 0, end - 7, 0, 8, RDMA_WC_REM_ACCESS_ERR);
+    expect_write(WHOLE, 0, WHOLE - 1, 0, 8, RDMA_WC_REM_ACCESS_ERR);
+    expect_write(WHOLE, 0, UINT64_MAX - 3, 0, 8, RDMA_WC_REM_ACCESS_ERR);
+    expect_write(end - 7, 0, WHOLE, 0, 8, RDMA_WC_LOC_PROT_ERR);
+    expect_write(UINT64_MAX - 3, 0, WHOLE, 0, 8, RDMA_WC_LOC_PROT_ERR);
+}
+
+static void the_region_must_allow_it(void)
+{
+    static const enum rdma_wr_opcode opcodes[] = {RDMA_WR_WRITE, RDMA_WR_READ};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(opcodes); i++) {
+        struct pair p;
+        pair_set_up(&p);
+        struct rdma_mr *mr = make_mr(&p.host, WHOLE, 4096, 0x8000, 1, RDMA_ACCESS_LOCAL_WRITE);
+        struct rdma_sge sge = sge_at(&p, 0x1000, 16);
+        struct rdma_send_wr wr = send_wr(opcodes[i], 5, &sge);
+        wr.remote.addr = WHOLE;
+        wr.remote.rkey = rdma_mr_rkey(mr);
+        g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+        expect_wc(p.cq[0], 5, RDMA_WC_REM_ACCESS_ERR);
+        pair_tear_down(&p);
+    }
+}
+
+static void the_queue_pair_must_allow_it(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[!i]));
+        a.access = i ? RDMA_ACCESS_REMOTE_READ : ALL_ACCESS;
+        connect_as(p.qp[i], &a);
+    }
+    post_remote(&p, RDMA_WR_READ, 4, 0x1000, 8, 0x2000);
+    expect_wc(p.cq[0], 4, RDMA_WC_SUCCESS);
+    post_remote(&p, RDMA_WR_WRITE, 5, 0x1000, 8, 0x2000);
+    expect_wc(p.cq[0], 5, RDMA_WC_REM_INV_REQ_ERR);
+    pair_tear_down(&p);
+}
+
+static void a_region_that_is_gone_opens_nothing(void)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    struct rdma_mr *mr = make_mr(&p.host, WHOLE, 4096, 0x8000, 1, ALL_ACCESS);
+    struct rdma_sge sge = sge_at(&p, 0x1000, 16);
+    struct rdma_send_wr wr = send_wr(RDMA_WR_WRITE, 5, &sge);
+    wr.remote.addr = WHOLE;
+    wr.remote.rkey = rdma_mr_rkey(mr);
+    g_assert_cmpint(rdma_destroy_mr(mr), ==, 0);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 5, RDMA_WC_REM_ACCESS_ERR);
+    pair_tear_down(&p);
+}
+
+static void scattered_pages_are_one_range(void)
+{
+    struct pair p;
+    const uint32_t length = 1000 * 4096 - 100;
+
+    pair_set_up(&p);
+    /* Pages from 8 MiB down, every second one. */
+    struct rdma_mr *mr =
+        make_mr(&p.host, UINT64_C(0x10000032), length, UINT64_C(40) << 20, -2, ALL_ACCESS);
+    fill(p.host.ram + 0x1000, length, 4);
+    struct rdma_sge sge = sge_at(&p, 0x1000, length);
+    struct rdma_send_wr wr = send_wr(RDMA_WR_WRITE, 5, &sge);
+    wr.remote.addr = UINT64_C(0x10000032);
+    wr.remote.rkey = rdma_mr_rkey(mr);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 5, RDMA_WC_SUCCESS);
+    for (uint32_t done = 0, at = 0x32; done < length;) {
+        uint32_t part = MIN(4096 - at % 4096, length - done);
+        uint64_t gpa = (UINT64_C(40) << 20) - (uint64_t)(at / 4096) * 8192 + at % 4096;
+        g_assert_cmpmem(p.host.ram + gpa, part, p.host.ram + 0x1000 + done, part);
+        done += part;
+        at += part;
+    }
+    pair_tear_down(&p);
+}
+
+/* ---- receivers ---- */
+
+static void a_receive_that_is_too_small_fails_both(void)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    post_recv(&p, 1, 1, 0x10000, 99);
+    post_send(&p, 2, 0x1000, 100);
+    expect_wc(p.cq[1], 1, RDMA_WC_LOC_LEN_ERR);
+    expect_wc(p.cq[0], 2, RDMA_WC_REM_INV_REQ_ERR);
+    g_assert_cmpint(state_of(p.qp[0]), ==, RDMA_QPS_ERR);
+    g_assert_true(wait_until(state_of(p.qp[1]) == RDMA_QPS_ERR));
+    pair_tear_down(&p);
+}
+
+static void a_sender_waits_for_a_receive(void)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    fill(p.host.ram + 0x1000, 100, 5);
+    post_send(&p, 2, 0x1000, 100);
+    expect_no_wc(p.cq[0]);
+    post_recv(&p, 1, 1, 0x10000, 100);
+    expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    expect_filled(p.host.ram + 0x10000, 100, 5);
+    pair_tear_down(&p);
+}
+
+static void waiting_for_a_receive_ends_after_its_retries(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[!i]));
+        a.rnr_retry = 2;
+        connect_as(p.qp[i], &a);
+    }
+    post_send(&p, 2, 0x1000, 100);
+    expect_wc(p.cq[0], 2, RDMA_WC_RNR_RETRY_EXC_ERR);
+    g_assert_cmpint(state_of(p.qp[0]), ==, RDMA_QPS_ERR);
+    pair_tear_down(&p);
+}
+
+static void nobody_there_ends_after_the_retries(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[1]));
+    connect_as(p.qp[0], &a);
+    post_send(&p, 2, 0x1000, 100);
+    post_send(&p, 3, 0x1000, 100);
+    expect_wc(p.cq[0], 2, RDMA_WC_RETRY_EXC_ERR);
+    expect_wc(p.cq[0], 3, RDMA_WC_WR_FLUSH_ERR);
+    pair_tear_down(&p);
+}
+
+/* ---- states ---- */
+
+static void an_error_flushes_what_is_and_what_comes(void)
+{
+    struct pair p;
+    struct rdma_qp_attributes a = {0};
+
+    pair_set_up(&p);
+    post_recv(&p, 0, 1, 0x10000, 100);
+    post_recv(&p, 0, 2, 0x10000, 100);
+    to_state(p.qp[0], &a, RDMA_QPS_ERR, 0);
+    expect_wc(p.cq[0], 1, RDMA_WC_WR_FLUSH_ERR);
+    expect_wc(p.cq[0], 2, RDMA_WC_WR_FLUSH_ERR);
+    post_recv(&p, 0, 3, 0x10000, 100);
+    expect_wc(p.cq[0], 3, RDMA_WC_WR_FLUSH_ERR);
+    post_send(&p, 4, 0x1000, 100);
+    expect_wc(p.cq[0], 4, RDMA_WC_WR_FLUSH_ERR);
+    pair_tear_down(&p);
+}
+
+static void a_reset_forgets_and_can_be_used_again(void)
+{
+    struct pair p;
+    struct rdma_qp_attributes a = {0};
+
+    pair_set_up(&p);
+    post_recv(&p, 1, 1, 0x10000, 100);
+    to_state(p.qp[1], &a, RDMA_QPS_RESET, 0);
+    to_state(p.qp[0], &a, RDMA_QPS_RESET, 0);
+    expect_no_wc(p.cq[1]);
+    pair_connect(&p);
+    post_recv(&p, 1, 2, 0x10000, 100);
+    post_send(&p, 3, 0x1000, 100);
+    expect_wc(p.cq[1], 2, RDMA_WC_SUCCESS);
+    expect_wc(p.cq[0], 3, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void posting_too_early_is_refused(void)
+{
+    struct pair p;
+    struct rdma_send_wr send = send_wr(RDMA_WR_SEND, 1, NULL);
+    struct rdma_recv_wr recv = {.wr_id = 2};
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[1]));
+    g_assert_cmpint(rdma_post_recv(p.qp[0], &recv), ==, -EINVAL);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &send), ==, -EINVAL);
+    to_state(p.qp[0], &a, RDMA_QPS_INIT, INIT_RC);
+    g_assert_cmpint(rdma_post_recv(p.qp[0], &recv), ==, 0);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &send), ==, -EINVAL);
+    to_state(p.qp[0], &a, RDMA_QPS_RTR, RTR_RC);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &send), ==, -EINVAL);
+    pair_tear_down(&p);
+}
+
+static void values_out_of_range_are_refused(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    struct rdma_qp_attributes good = usual_attributes(&p.host, rdma_qp_qpn(p.qp[1])), a = good;
+    a.port = 2;
+    g_assert_cmpint(set_state(p.qp[0], &a, RDMA_QPS_INIT, INIT_RC), ==, -EINVAL);
+    a = good;
+    to_state(p.qp[0], &a, RDMA_QPS_INIT, INIT_RC);
+    a.path_mtu = 6;
+    g_assert_cmpint(set_state(p.qp[0], &a, RDMA_QPS_RTR, RTR_RC), ==, -EINVAL);
+    a = good;
+    a.dest_qpn = 1 << 24;
+    g_assert_cmpint(set_state(p.qp[0], &a, RDMA_QPS_RTR, RTR_RC), ==, -EINVAL);
+    a = good;
+    a.max_dest_rd_atomic = 255;
+    g_assert_cmpint(set_state(p.qp[0], &a, RDMA_QPS_RTR, RTR_RC), ==, -EINVAL);
+    g_assert_cmpint(set_state(p.qp[0], &a, RDMA_QPS_RTS, RTS_RC), ==, -EINVAL);
+    g_assert_cmpint(state_of(p.qp[0]), ==, RDMA_QPS_INIT);
+    pair_tear_down(&p);
+}
+
+static void a_query_gives_what_was_set(void)
+{
+    struct pair p;
+    struct rdma_qp_attributes a;
+
+    pair_set_up(&p);
+    g_assert_cmpint(rdma_query_qp(p.qp[0], &a), ==, 0);
+    g_assert_cmpint(a.state, ==, RDMA_QPS_RTS);
+    g_assert_cmpuint(a.dest_qpn, ==, rdma_qp_qpn(p.qp[1]));
+    g_assert_cmpuint(a.path_mtu, ==, RDMA_MTU_1024);
+    g_assert_cmpuint(a.timeout, ==, 10);
+    g_assert_cmpmem(&a.av.dgid, 16, &p.host.gid, 16);
+    pair_tear_down(&p);
+}
+
+/* ---- queues ---- */
+
+static void only_signaled_sends_complete(void)
+{
+    struct pair p;
+    struct rdma_qp_create create = {.type = RDMA_QP_RC,
+                                    .max_send_wr = 16,
+                                    .max_recv_wr = 1,
+                                    .max_send_sge = 1,
+                                    .max_recv_sge = 1};
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    g_assert_cmpint(rdma_destroy_qp(p.qp[0]), ==, 0);
+    create.send_cq = create.recv_cq = p.cq[0];
+    g_assert_cmpint(rdma_create_qp(p.host.pd, p.host.next++, &create, &p.qp[0]), ==, 0);
+    pair_connect(&p);
+    for (unsigned i = 0; i < 4; i++) {
+        struct rdma_sge sge = sge_at(&p, 0x1000, 8);
+        struct rdma_send_wr wr = send_wr(RDMA_WR_WRITE, i, &sge);
+        wr.flags = i == 3 ? RDMA_SEND_SIGNALED : 0;
+        wr.remote.addr = WHOLE + 0x2000;
+        wr.remote.rkey = rdma_mr_rkey(p.mr);
+        g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    }
+    expect_wc(p.cq[0], 3, RDMA_WC_SUCCESS);
+    expect_no_wc(p.cq[0]);
+    pair_tear_down(&p);
+}
+
+static void completions_come_in_order_and_are_announced(void)
+{
+    struct pair p;
+    struct rdma_wc wc[64];
+    unsigned got = 0;
+
+    pair_set_up(&p);
+    for (unsigned i = 0; i < 40; i++)
+        post_remote(&p, i % 3 ? RDMA_WR_WRITE : RDMA_WR_READ, i, 0x1000, 64 * i, 0x40000);
+    while (got < 40) {
+        unsigned before = p.host.ready;
+        unsigned n = rdma_poll_cq(p.cq[0], wc, 64);
+        for (unsigned i = 0; i < n; i++, got++) {
+            g_assert_cmpuint(wc[i].wr_id, ==, got);
+            g_assert_cmpuint(wc[i].status, ==, RDMA_WC_SUCCESS);
+        }
+        if (got < 40)
+            g_assert_true(wait_until(p.host.ready > before));
+    }
+    pair_tear_down(&p);
+}
+
+static void a_full_queue_says_when_there_is_room(void)
+{
+    struct pair p;
+    struct rdma_sge sge;
+    unsigned taken = 0;
+    int error;
+
+    pair_set_up(&p);
+    sge = sge_at(&p, 0x1000, 8);
+    struct rdma_send_wr wr = send_wr(RDMA_WR_SEND, 1, &sge);
+    while (!(error = rdma_post_send(p.qp[0], &wr)) && taken < MAX_PENDING)
+        taken++;
+    g_assert_cmpint(error, ==, -ENOMEM);
+    g_assert_cmpuint(taken, >=, 64);
+    turn_for(5);
+    g_assert_cmpuint(p.host.room, ==, 0);
+    for (unsigned i = 0; i < 8; i++)
+        post_recv(&p, 1, i, 0x10000, 8);
+    g_assert_true(wait_until(p.host.room));
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    pair_tear_down(&p);
+}
+
+static void what_is_used_can_not_be_destroyed(void)
+{
+    struct pair p;
+
+    pair_set_up(&p);
+    g_assert_cmpint(rdma_destroy_pd(p.host.pd), ==, -EBUSY);
+    g_assert_cmpint(rdma_destroy_cq(p.cq[0]), ==, -EBUSY);
+    g_assert_cmpint(rdma_destroy_qp(p.qp[0]), ==, 0);
+    g_assert_cmpint(rdma_destroy_cq(p.cq[0]), ==, 0);
+    g_assert_cmpint(rdma_destroy_qp(p.qp[1]), ==, 0);
+    g_assert_cmpint(rdma_destroy_pd(p.host.pd), ==, -EBUSY);
+    g_assert_cmpint(rdma_destroy_mr(p.mr), ==, 0);
+    g_assert_cmpint(rdma_destroy_pd(p.host.pd), ==, 0);
+    pair_tear_down(&p);
+}
+
+/* ---- shared receive queues ---- */
+
+static struct rdma_srq *make_srq(struct host *host)
+{
+    struct rdma_srq *srq;
+
+    g_assert_cmpint(rdma_create_srq(host->pd, host->next++, 16, 2, &srq), ==, 0);
+    return srq;
+}
+
+static void post_srq(struct pair *p, struct rdma_srq *srq, uint64_t wr_id)
+{
+    struct rdma_sge sge = sge_at(p, 0x10000 + wr_id * 0x1000, 100);
+    struct rdma_recv_wr wr = {.wr_id = wr_id, .num_sge = 1, .sge = &sge};
+
+    g_assert_cmpint(rdma_post_srq_recv(srq, &wr), ==, 0);
+}
+
+static void a_shared_queue_serves_and_warns(void)
+{
+    struct pair p;
+    uint32_t max_wr, max_sge, limit;
+
+    host_set_up(&p.host);
+    struct rdma_srq *srq = make_srq(&p.host);
+    pair_create(&p, srq);
+    pair_connect(&p);
+    g_assert_cmpint(rdma_destroy_srq(srq), ==, -EBUSY);
+    for (unsigned i = 0; i < 3; i++)
+        post_srq(&p, srq, i);
+    g_assert_cmpint(rdma_set_srq_limit(srq, 2), ==, 0);
+    g_assert_cmpint(rdma_query_srq(srq, &max_wr, &max_sge, &limit), ==, 0);
+    g_assert_cmpuint(limit, ==, 2);
+    post_send(&p, 1, 0x1000, 10);
+    expect_wc(p.cq[1], 0, RDMA_WC_SUCCESS);
+    turn_for(5);
+    g_assert_cmpuint(p.host.events[RDMA_EVENT_SRQ_LIMIT], ==, 0);
+    post_send(&p, 1, 0x1000, 10);
+    expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+    g_assert_true(wait_until(p.host.events[RDMA_EVENT_SRQ_LIMIT] == 1));
+    post_send(&p, 1, 0x1000, 10);
+    expect_wc(p.cq[1], 2, RDMA_WC_SUCCESS);
+    turn_for(5);
+    g_assert_cmpuint(p.host.events[RDMA_EVENT_SRQ_LIMIT], ==, 1);
+    post_send(&p, 9, 0x1000, 10); /* nothing left */
+    turn_for(5);
+    post_srq(&p, srq, 3);
+    expect_wc(p.cq[1], 3, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void an_error_with_a_shared_queue_tells_the_last_receive(void)
+{
+    struct pair p;
+    struct rdma_qp_attributes a = {0};
+
+    host_set_up(&p.host);
+    struct rdma_srq *srq = make_srq(&p.host);
+    pair_create(&p, srq);
+    pair_connect(&p);
+    post_srq(&p, srq, 1);
+    to_state(p.qp[1], &a, RDMA_QPS_ERR, 0);
+    g_assert_true(wait_until(p.host.events[RDMA_EVENT_LAST_WQE_REACHED] == 1));
+    g_assert_cmpuint(p.host.event_number, ==, rdma_qp_number(p.qp[1]));
+    expect_no_wc(p.cq[1]); /* the receive is still the SRQ's */
+    pair_tear_down(&p);
+}
+
+/* ---- draining, events ---- */
+
+static void draining_ends_with_an_event_and_sends_wait(void)
+{
+    struct pair p;
+    struct rdma_qp_attributes a = {.sqd_notify = true};
+
+    pair_set_up(&p);
+    post_remote(&p, RDMA_WR_WRITE, 1, 0x1000, 8, 0x2000);
+    expect_wc(p.cq[0], 1, RDMA_WC_SUCCESS);
+    to_state(p.qp[0], &a, RDMA_QPS_SQD, RDMA_QP_SQD_NOTIFY);
+    g_assert_true(wait_until(p.host.events[RDMA_EVENT_SQ_DRAINED] == 1));
+    post_remote(&p, RDMA_WR_WRITE, 2, 0x1000, 8, 0x2000);
+    expect_no_wc(p.cq[0]);
+    to_state(p.qp[0], &a, RDMA_QPS_RTS, 0);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void the_first_message_establishes(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[0]));
+    to_state(p.qp[1], &a, RDMA_QPS_INIT, INIT_RC);
+    to_state(p.qp[1], &a, RDMA_QPS_RTR, RTR_RC);
+    a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[1]));
+    connect_as(p.qp[0], &a);
+    post_recv(&p, 1, 1, 0x10000, 100);
+    post_send(&p, 2, 0x1000, 100);
+    expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+    g_assert_true(wait_until(p.host.events[RDMA_EVENT_COMM_EST] == 1));
+    pair_tear_down(&p);
+}
+
+/* ---- datagrams ---- */
+
+static void ud_set_up(struct pair *p, uint32_t qkey)
+{
+    host_set_up(&p->host);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rdma_qp_attributes a = usual_attributes(&p->host, 0);
+        p->cq[i] = make_cq(&p->host, 64);
+        p->qp[i] = make_qp(&p->host, RDMA_QP_UD, p->cq[i], NULL);
+        a.qkey = i ? qkey : QKEY;
+        to_state(p->qp[i], &a, RDMA_QPS_INIT, INIT_UD);
+        to_state(p->qp[i], &a, RDMA_QPS_RTR, 0);
+        to_state(p->qp[i], &a, RDMA_QPS_RTS, RDMA_QP_SQ_PSN);
+    }
+    p->mr = make_whole(&p->host);
+    p->key = rdma_mr_lkey(p->mr);
+}
+
+static struct rdma_send_wr datagram(struct pair *p, uint64_t wr_id, const struct rdma_sge *sge,
+                                    uint32_t qkey)
+{
+    struct rdma_send_wr wr = send_wr(RDMA_WR_SEND_WITH_IMM, wr_id, sge);
+
+    wr.imm_or_rkey = 0x11223344;
+    wr.ud.qpn = rdma_qp_qpn(p->qp[1]);
+    wr.ud.qkey = qkey;
+    wr.ud.av = usual_attributes(&p->host, 0).av;
+    return wr;
+}
+
+static void a_datagram_arrives_behind_its_header(void)
+{
+    struct pair p;
+
+    ud_set_up(&p, QKEY);
+    fill(p.host.ram + 0x1000, 900, 6);
+    post_recv(&p, 1, 1, 0x10000, 1000);
+    struct rdma_sge sge = sge_at(&p, 0x1000, 900);
+    struct rdma_send_wr wr = datagram(&p, 2, &sge, QKEY);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    struct rdma_wc wc = next_wc(p.cq[1]);
+    g_assert_cmpuint(wc.status, ==, RDMA_WC_SUCCESS);
+    g_assert_cmpuint(wc.byte_len, ==, 940);
+    g_assert_cmpuint(wc.src_qp, ==, rdma_qp_qpn(p.qp[0]));
+    g_assert_cmphex(wc.imm, ==, 0x11223344);
+    g_assert_cmpuint(wc.flags & RDMA_WC_GRH, !=, 0);
+    expect_filled(p.host.ram + 0x10028, 900, 6);
+    const uint8_t *ip = p.host.ram + 0x10014;
+    g_assert_cmphex(ip[0], ==, 0x45);
+    g_assert_cmpmem(ip + 12, 4, p.host.gid.raw + 12, 4);
+    g_assert_cmpmem(ip + 16, 4, p.host.gid.raw + 12, 4);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void a_datagram_with_the_wrong_qkey_is_lost(void)
+{
+    struct pair p;
+
+    ud_set_up(&p, QKEY + 1);
+    post_recv(&p, 1, 1, 0x10000, 1000);
+    struct rdma_sge sge = sge_at(&p, 0x1000, 100);
+    struct rdma_send_wr wr = datagram(&p, 2, &sge, QKEY);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    expect_no_wc(p.cq[1]);
+    wr = datagram(&p, 3, &sge, QKEY + 1);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void the_privileged_qkey_is_the_senders_own(void)
+{
+    struct pair p;
+
+    ud_set_up(&p, QKEY);
+    post_recv(&p, 1, 1, 0x10000, 1000);
+    struct rdma_sge sge = sge_at(&p, 0x1000, 100);
+    struct rdma_send_wr wr = datagram(&p, 2, &sge, 0x80000000);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+    pair_tear_down(&p);
+}
+
+static void a_datagram_without_a_receive_is_lost(void)
+{
+    struct pair p;
+
+    ud_set_up(&p, QKEY);
+    struct rdma_sge sge = sge_at(&p, 0x1000, 100);
+    struct rdma_send_wr wr = datagram(&p, 2, &sge, QKEY);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    post_recv(&p, 1, 1, 0x10000, 1000);
+    expect_no_wc(p.cq[1]);
+    pair_tear_down(&p);
+}
+
 static const struct behaviour {
     const char *name;
     void (*run)(void);
@@ -89,6 +713,36 @@ static const struct behaviour {
     {"send-arrives-in-pieces", send_arrives_in_pieces},
     {"write-and-read-move-bytes", write_and_read_move_bytes},
     {"immediate-data-arrives", immediate_data_arrives},
+    {"atomics-change-memory-and-return-what-was", atomics_change_memory_and_return_what_was},
+    {"an-unaligned-atomic-is-an-invalid-request", an_unaligned_atomic_is_an_invalid_request},
+    {"keys-must-be-right", keys_must_be_right},
+    {"ranges-must-be-inside", ranges_must_be_inside},
+    {"the-region-must-allow-it", the_region_must_allow_it},
+    {"the-queue-pair-must-allow-it", the_queue_pair_must_allow_it},
+    {"a-region-that-is-gone-opens-nothing", a_region_that_is_gone_opens_nothing},
+    {"scattered-pages-are-one-range", scattered_pages_are_one_range},
+    {"a-receive-that-is-too-small-fails-both", a_receive_that_is_too_small_fails_both},
+    {"a-sender-waits-for-a-receive", a_sender_waits_for_a_receive},
+    {"waiting-for-a-receive-ends-after-its-retries", waiting_for_a_receive_ends_after_its_retries},
+    {"nobody-there-ends-after-the-retries", nobody_there_ends_after_the_retries},
+    {"an-error-flushes-what-is-and-what-comes", an_error_flushes_what_is_and_what_comes},
+    {"a-reset-forgets-and-can-be-used-again", a_reset_forgets_and_can_be_used_again},
+    {"posting-too-early-is-refused", posting_too_early_is_refused},
+    {"values-out-of-range-are-refused", values_out_of_range_are_refused},
+    {"a-query-gives-what-was-set", a_query_gives_what_was_set},
+    {"only-signaled-sends-complete", only_signaled_sends_complete},
+    {"completions-come-in-order-and-are-announced", completions_come_in_order_and_are_announced},
+    {"a-full-queue-says-when-there-is-room", a_full_queue_says_when_there_is_room},
+    {"what-is-used-can-not-be-destroyed", what_is_used_can_not_be_destroyed},
+    {"a-shared-queue-serves-and-warns", a_shared_queue_serves_and_warns},
+    {"an-error-with-a-shared-queue-tells-the-last-receive",
+     an_error_with_a_shared_queue_tells_the_last_receive},
+    {"draining-ends-with-an-event-and-sends-wait", draining_ends_with_an_event_and_sends_wait},
+    {"the-first-message-establishes", the_first_message_establishes},
+    {"a-datagram-arrives-behind-its-header", a_datagram_arrives_behind_its_header},
+    {"a-datagram-with-the-wrong-qkey-is-lost", a_datagram_with_the_wrong_qkey_is_lost},
+    {"the-privileged-qkey-is-the-senders-own", the_privileged_qkey_is_the_senders_own},
+    {"a-datagram-without-a-receive-is-lost", a_datagram_without_a_receive_is_lost},
 };
 
 int main(int argc, char **argv)
