@@ -182,6 +182,10 @@ void rdma_mr_created(struct rdma_mr *mr, int error);
 void *rdma_find(struct rdma *rdma, enum rdma_object_kind kind, uint32_t number);
 unsigned rdma_count(const struct rdma *rdma, enum rdma_object_kind kind);
 
+/* Are the values of the attributes @mask in range (IBTA 11.2.4.2)? */
+bool rdma_qp_values_are_valid(const struct rdma *rdma, const struct rdma_qp_attributes *attributes,
+                              uint32_t mask);
+
 /* The index of a used entry with this GID, or -1. */
 int rdma_find_gid(const struct rdma *rdma, const union rdma_gid *gid);
 bool rdma_gid_is_ipv4(const union rdma_gid *gid); /* ::ffff:a.b.c.d */

@@ -251,7 +251,8 @@ static const struct rdma_ops loopback_ops = {
     .post_send = loopback_post_send,
     .post_recv = loopback_post_recv,
     .post_srq_recv = loopback_post_srq_recv,
-    .unsaveable = "loopback can not be saved yet",
+    .save = loopback_save,
+    .load = loopback_load,
 };
 
 struct rdma *loopback_open(const char *implementation, bool deaf, struct dma *dma,

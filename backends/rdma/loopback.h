@@ -121,6 +121,7 @@ struct loopback {
     struct loop_timer *timer;
     struct mr_slot *mr_slots; /* by index of the key; [0] is not used */
     uint32_t mr_room, mr_free;
+    uint32_t load_key; /* not 0: the key that the next region gets */
 };
 
 static inline struct loopback *loopback_of(struct rdma *rdma)
@@ -147,9 +148,9 @@ void loopback_forget_completions(struct rdma_cq *cq, uint32_t qp);
 
 int loopback_create_mr(struct rdma_mr *mr);
 void loopback_destroy_mr(struct rdma_mr *mr);
-/* The same with a given key, for loading; loopback_find_free_keys comes after the last. */
-int loopback_create_mr_as(struct rdma_mr *mr, uint32_t key);
-void loopback_find_free_keys(struct loopback *loopback);
+/* After all regions were made with keys of their own (load_key): what other indices come next. @keys:
+ * the low byte of each. */
+void loopback_load_keys(struct loopback *loopback, const GByteArray *keys);
 struct loopback_mr *loopback_find_mr(struct loopback *loopback, uint32_t key);
 
 /* One side of a transfer: pieces of memory, and what must be allowed there. */
@@ -216,6 +217,7 @@ void loopback_complete_recv(struct loopback_qp *qp, struct rdma_wc *wc);
 bool loopback_take_receive(struct loopback_qp *qp);
 /* Flushes one request of a queue pair in ERR or SQE; false: nothing is left. */
 bool loopback_flush(struct loopback_qp *qp);
+bool loopback_rename_qp(struct loopback_qp *qp, uint32_t qpn); /* false: can't be its QPN */
 struct loopback_qp *loopback_by_qpn(struct loopback *loopback, uint32_t qpn);
 int64_t loopback_rnr_ns(uint8_t timer); /* what the code of an RNR timer means (IBTA table 45) */
 

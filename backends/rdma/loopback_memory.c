@@ -58,7 +58,7 @@ static int install(struct loopback_mr *mr, uint32_t key)
         mr->room = a->page_count;
         a->page_count = 0;
         a->length = 0;
-        g_free(a->pages);
+        g_clear_pointer(&a->pages, g_free);
         if (!(a->pages = g_try_new0(uint64_t, mr->room)))
             return -ENOMEM;
     }
@@ -77,42 +77,49 @@ static void give_back(struct loopback *loopback, uint32_t index)
     loopback->mr_free = index;
 }
 
-int loopback_create_mr(struct rdma_mr *base)
+/* With the key that was saved. Free indices are not looked after: loopback_load_keys does that. */
+static int create_mr_as(struct loopback *loopback, struct loopback_mr *mr, uint32_t key)
 {
-    struct loopback *loopback = loopback_of(base->object.rdma);
-    uint32_t index = take_index(loopback);
-
-    if (index) {
-        int error =
-            install((struct loopback_mr *)base, index << 8 | loopback->mr_slots[index].key++);
-        if (!error)
-            return 0;
-        give_back(loopback, index);
-    }
-    g_free(base->attributes.pages);
-    return -ENOMEM;
-}
-
-int loopback_create_mr_as(struct rdma_mr *base, uint32_t key)
-{
-    struct loopback *loopback = loopback_of(base->object.rdma);
     uint32_t index = key >> 8;
 
     if (!index || index > 2 * loopback->rdma.limits.max_mr || !make_room(loopback, index) ||
-        loopback->mr_slots[index].mr) {
-        g_free(base->attributes.pages);
+        loopback->mr_slots[index].mr)
         return -EINVAL;
-    }
-    return install((struct loopback_mr *)base, key);
+    return install(mr, key);
 }
 
-void loopback_find_free_keys(struct loopback *loopback)
+int loopback_create_mr(struct rdma_mr *base)
 {
+    struct loopback *loopback = loopback_of(base->object.rdma);
+    struct loopback_mr *mr = (struct loopback_mr *)base;
+    int error = -ENOMEM;
+
+    if (loopback->load_key) {
+        error = create_mr_as(loopback, mr, loopback->load_key);
+    } else {
+        uint32_t index = take_index(loopback);
+        if (index) {
+            error = install(mr, index << 8 | loopback->mr_slots[index].key++);
+            if (error)
+                give_back(loopback, index);
+        }
+    }
+    if (error)
+        g_free(base->attributes.pages);
+    return error;
+}
+
+void loopback_load_keys(struct loopback *loopback, const GByteArray *keys)
+{
+    if (keys->len && keys->len <= 2 * loopback->rdma.limits.max_mr)
+        make_room(loopback, keys->len - 1);
     loopback->mr_free = 0;
     for (uint32_t i = loopback->mr_room; i-- > 1;) {
-        if (loopback->mr_slots[i].mr)
+        struct mr_slot *slot = &loopback->mr_slots[i];
+        slot->key = i < keys->len ? keys->data[i] : 0;
+        if (slot->mr)
             continue;
-        loopback->mr_slots[i].next_free = loopback->mr_free;
+        slot->next_free = loopback->mr_free;
         loopback->mr_free = i;
     }
 }

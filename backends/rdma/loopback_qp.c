@@ -340,6 +340,19 @@ int loopback_create_qp(struct rdma_qp *base)
     return 0;
 }
 
+bool loopback_rename_qp(struct loopback_qp *qp, uint32_t qpn)
+{
+    GHashTable *by_qpn = loopback_of(qp->qp.object.rdma)->by_qpn;
+    bool gsi = qp->qp.create.type == RDMA_QP_GSI;
+
+    if (qpn > 0xffffff || gsi != (qpn == RDMA_QPN_GSI) || !qpn)
+        return false;
+    g_hash_table_remove(by_qpn, GUINT_TO_POINTER(qp->qp.qpn));
+    qp->qp.qpn = qpn;
+    return !g_hash_table_contains(by_qpn, GUINT_TO_POINTER(qpn)) &&
+           g_hash_table_insert(by_qpn, GUINT_TO_POINTER(qpn), qp);
+}
+
 static void forget_work(struct loopback_qp *qp)
 {
     loopback_list(qp, NULL);
@@ -360,7 +373,8 @@ void loopback_destroy_qp(struct rdma_qp *base)
     struct loopback_qp *qp = loopback_qp(base);
 
     forget_work(qp);
-    g_hash_table_remove(loopback_of(base->object.rdma)->by_qpn, GUINT_TO_POINTER(base->qpn));
+    if (loopback_by_qpn(loopback_of(base->object.rdma), base->qpn) == qp)
+        g_hash_table_remove(loopback_of(base->object.rdma)->by_qpn, GUINT_TO_POINTER(base->qpn));
     work_queue_finish(&qp->sq);
     work_queue_finish(&qp->rq);
     g_free(qp->fast_pages);

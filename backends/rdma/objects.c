@@ -459,9 +459,8 @@ uint32_t rdma_qp_qpn(const struct rdma_qp *qp)
     return qp->qpn;
 }
 
-/* Are the values of the attributes @mask in range (IBTA 11.2.4.2)? */
-static bool values_are_valid(const struct rdma *rdma, const struct rdma_qp_attributes *a,
-                             uint32_t mask)
+bool rdma_qp_values_are_valid(const struct rdma *rdma, const struct rdma_qp_attributes *a,
+                              uint32_t mask)
 {
     const uint32_t psn_mask = 0xffffff;
     const struct {
@@ -523,7 +522,7 @@ static int modify_qp(struct rdma_qp *qp, const struct rdma_qp_attributes *attrib
     if ((mask & RDMA_QP_CURRENT_STATE) && attributes->current_state != from)
         return -EINVAL;
     if (!rdma_qp_transition(qp->create.type, from, to, mask) ||
-        !values_are_valid(rdma, attributes, mask))
+        !rdma_qp_values_are_valid(rdma, attributes, mask))
         return -EINVAL;
     struct rdma_qp_attributes old = qp->attributes;
     if (to == RDMA_QPS_RESET)
