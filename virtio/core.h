@@ -62,6 +62,9 @@ void virtio_core_work(void *opaque);
 /* To power-on, as far as the driver sees it. In OFF, with the lock held. */
 void virtio_core_reset_locked(struct virtio_device *vdev);
 void virtio_core_reset_queue_locked(struct virtio_device *vdev, unsigned index);
+/* Puts into config space what the driver may write of it. */
+void virtio_core_write_config_locked(struct virtio_device *vdev, unsigned offset, unsigned size,
+                                     uint64_t value);
 /* Waits with the lock held until @pending is false, or for a limited time. */
 void virtio_core_wait_while(struct virtio_device *vdev, const bool *pending, int64_t limit_ns);
 

@@ -450,6 +450,12 @@ void virtio_device_config_write(struct virtio_device *vdev, unsigned offset, uns
     if (!any)
         return;
     pthread_mutex_lock(&vdev->lock);
+    if (vdev->class->config_select) {
+        virtio_core_write_config_locked(vdev, offset, size, value);
+        vdev->class->config_select(vdev);
+        pthread_mutex_unlock(&vdev->lock);
+        return;
+    }
     if (p->write_count < CONFIG_WRITES) {
         p->writes[p->write_count].offset = offset;
         p->writes[p->write_count].size = size;

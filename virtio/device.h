@@ -6,11 +6,11 @@
  * knows nothing of its transport (virtio/pci.c is one). (virtio 1.3: 2 Basic Facilities, 3 General
  * Initialization.)
  *
- * Threads: a device has one loop (its data path). All class callbacks run on that loop. Register
- * accesses of the transport come on vCPU threads: config space reads and writes are served from a
- * copy under a short lock; DRIVER_OK, queue enable/reset, device reset and config writes reach the
- * callbacks as deferred calls. Until a reset has been carried out the status register does not read
- * as 0, which is what the driver waits for.
+ * Threads: a device has one loop (its data path). All class callbacks run on that loop, but for
+ * config_select. Register accesses of the transport come on vCPU threads: config space reads and
+ * writes are served from a copy under a short lock; DRIVER_OK, queue enable/reset, device reset and
+ * config writes reach the callbacks as deferred calls. Until a reset has been carried out the status
+ * register does not read as 0, which is what the driver waits for.
  */
 #ifndef VIRTIO_DEVICE_H
 #define VIRTIO_DEVICE_H
@@ -49,6 +49,9 @@ struct virtio_class {
     void (*queue_stop)(struct virtio_device *vdev, unsigned index);
     /* The driver wrote config bytes (now in vdev->config); once for each write. */
     void (*config_written)(struct virtio_device *vdev, unsigned offset, unsigned size);
+    /* Instead of it, where what the driver reads next depends on what it wrote: brings vdev->config up
+     * to date at once. On the vCPU's thread, with vdev->lock held; it touches nothing else. */
+    void (*config_select)(struct virtio_device *vdev);
     /* Lifecycle: begin to drain / has drained (queue pops are already off). NULL: nothing in flight. */
     void (*quiesce)(struct virtio_device *vdev);
     bool (*quiesced)(struct virtio_device *vdev);

@@ -214,6 +214,17 @@ static void work_queues(struct virtio_device *vdev)
         work_queue(vdev, i);
 }
 
+void virtio_core_write_config_locked(struct virtio_device *vdev, unsigned offset, unsigned size,
+                                     uint64_t value)
+{
+    for (unsigned i = 0; i < size; i++) {
+        uint8_t mask = vdev->config_writable[offset + i];
+        uint8_t byte = value >> (8 * i);
+
+        vdev->config[offset + i] = (vdev->config[offset + i] & ~mask) | (byte & mask);
+    }
+}
+
 /* Config writes become visible here, one by one, so that the class sees every value there was. */
 static void work_config(struct virtio_device *vdev)
 {
@@ -223,11 +234,7 @@ static void work_config(struct virtio_device *vdev)
     while (p->write_count) {
         unsigned offset = p->writes[0].offset, size = p->writes[0].size;
 
-        for (unsigned i = 0; i < size; i++) {
-            uint8_t mask = vdev->config_writable[offset + i];
-            uint8_t byte = p->writes[0].value >> (8 * i);
-            vdev->config[offset + i] = (vdev->config[offset + i] & ~mask) | (byte & mask);
-        }
+        virtio_core_write_config_locked(vdev, offset, size, p->writes[0].value);
         p->write_count--;
         memmove(p->writes, p->writes + 1, p->write_count * sizeof(p->writes[0]));
         pthread_mutex_unlock(&vdev->lock);
