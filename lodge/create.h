@@ -18,6 +18,7 @@ DECLARE_CREATE(virtio_9p);
 DECLARE_CREATE(virtio_blk);
 DECLARE_CREATE(virtio_console);
 DECLARE_CREATE(virtio_gpu);
+DECLARE_CREATE(virtio_input);
 DECLARE_CREATE(virtio_net);
 DECLARE_CREATE(virtio_rng);
 DECLARE_CREATE(vmgenid);

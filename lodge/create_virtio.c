@@ -8,6 +8,7 @@
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/gpu.h"
+#include "virtio/input.h"
 #include "virtio/net.h"
 #include "virtio/pci.h"
 #include "virtio/rng.h"
@@ -86,6 +87,13 @@ bool create_virtio_gpu(struct machine *machine, struct machine_device *entry, GE
         machine, entry,
         virtio_gpu_create(entry->options, machine_io_loop(machine, entry), machine->display, error),
         error);
+}
+
+/* Slow, and fed by the main thread or viewers' own: it lives on the main loop. */
+bool create_virtio_input(struct machine *machine, struct machine_device *entry, GError **error)
+{
+    return attach(machine, entry,
+                  virtio_input_create(entry->options, loop_main(), machine->display, error), error);
 }
 
 static void set_link(struct machine_device *entry, bool up)

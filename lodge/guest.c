@@ -21,8 +21,8 @@ static const struct {
     {"virtio-blk", "?virtio_blk"},  {"virtio-net", "?virtio_net"},
     {"vmxnet3", "?vmxnet3"},        {"virtio-rng", "?virtio-rng"},
     {"virtio-9p", "?9pnet_virtio"}, {"virtio-console", "?virtio_console"},
-    {"virtio-gpu", "?virtio-gpu"},  {"pvpanic", "?pvpanic-pci"},
-    {"vmgenid", "?vmgenid"},
+    {"virtio-gpu", "?virtio-gpu"},  {"virtio-input", "?virtio_input"},
+    {"pvpanic", "?pvpanic-pci"},    {"vmgenid", "?vmgenid"},
 };
 
 static bool add_default(struct config *config, const char *type_name, const char *text,
@@ -130,6 +130,17 @@ static bool check_conflicts(const struct config *config, GError **error)
     return true;
 }
 
+/* What goes with a screen. */
+static bool add_input(struct config *config, GError **error)
+{
+    const struct device_type *type = device_type_find("virtio-input");
+
+    if (!config_has_device(config, "virtio-gpu") || config_has_device(config, type->name))
+        return true;
+    return config_add_device(config, type, type->name, "keyboard", error) &&
+           config_add_device(config, type, type->name, "tablet", error);
+}
+
 bool guest_complete_config(struct config *config, GError **error)
 {
     const char *console = options_string(config->run, "console");
@@ -151,7 +162,8 @@ bool guest_complete_config(struct config *config, GError **error)
     return !options_bool(config->run, "defaults") ||
            (add_default(config, "serial", terminal, error) &&
             add_default(config, "rtc", "", error) && add_default(config, "virtio-rng", "", error) &&
-            add_default(config, "pvpanic", "", error) && add_default(config, "vmgenid", "", error));
+            add_default(config, "pvpanic", "", error) &&
+            add_default(config, "vmgenid", "", error) && add_input(config, error));
 }
 
 char *guest_init_path(void)

@@ -30,7 +30,7 @@ const struct option_spec run_options[] = {
     {"hugepages", OPTION_BOOL, .value = "off", .help = "back guest RAM by the host's huge pages"},
     {"prefault", OPTION_BOOL, .value = "off", .help = "touch all guest RAM at start"},
     {"defaults", OPTION_BOOL, .value = "on",
-     .help = "add serial port, RTC, RNG, pvpanic and vmgenid without being asked"},
+     .help = "add serial port, RTC, RNG, pvpanic, vmgenid, with --gpu a keyboard and a tablet"},
     {"io-threads", OPTION_UINT, .value = "1", .min = 1, .max = 16,
      .help = "threads that serve devices; a device's iothread=N chooses one"},
     {"timeout", OPTION_STRING, .help = "end the guest after SECONDS (exit code 124)"},

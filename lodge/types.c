@@ -14,6 +14,7 @@
 #include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/gpu.h"
+#include "virtio/input.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
 
@@ -167,6 +168,18 @@ static const struct device_type type_gpu = {
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_gpu,
 };
+static const struct device_type type_input = {
+    .name = "virtio-input",
+    .prefix = "input",
+    .summary = "keyboard, tablet, mouse or touch screen (stock driver virtio_input)",
+    .manual =
+        "Takes what viewers of --display, and `lodge ctl SOCKET send-key` and `pointer`, send. A\n"
+        "machine with --gpu has a keyboard and a tablet, unless it is given other devices of this\n"
+        "type, or --defaults off.",
+    .options = virtio_input_options,
+    .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
+    .create = create_virtio_input,
+};
 static const struct device_type type_9p = {
     .name = "virtio-9p",
     .prefix = "share",
@@ -181,9 +194,9 @@ static const struct device_type type_9p = {
 };
 
 const struct device_type *const device_types[] = {
-    &type_acpi,    &type_boot_timing, &type_debug_exit, &type_serial, &type_rtc,
-    &type_pvpanic, &type_vmgenid,     &type_blk,        &type_net,    &type_vmxnet3,
-    &type_console, &type_rng,         &type_9p,         &type_gpu,    NULL,
+    &type_acpi,    &type_boot_timing, &type_debug_exit, &type_serial,  &type_rtc,     &type_pvpanic,
+    &type_vmgenid, &type_blk,         &type_net,        &type_vmxnet3, &type_console, &type_rng,
+    &type_9p,      &type_gpu,         &type_input,      NULL,
 };
 
 const struct device_type *device_type_find(const char *name)
