@@ -127,20 +127,36 @@ static void reset(struct driver *driver)
         begin(driver);
 }
 
-static void pause_and_resume(struct driver *driver, bool save)
+/* Saves, and loads what was saved, perhaps with a byte changed. */
+static void save_and_load(struct driver *driver, struct input *input)
 {
-    const struct virtio_class *class = driver->vdev->class;
+    struct virtio_device *vdev = driver->vdev;
+    g_autoptr(GByteArray) core = g_byte_array_new();
     g_autoptr(GByteArray) bytes = g_byte_array_new();
+    uint16_t place = take16(input);
+    uint8_t bits = take8(input);
 
+    virtio_device_before_save(vdev);
+    state_save(&virtio_device_state, vdev, core);
+    state_save(vdev->class->state_table, vdev, bytes);
+    bytes->data[place % bytes->len] ^= bits;
+    if (!state_load(vdev->class->state_table, vdev, bytes->data, bytes->len, NULL))
+        return;
+    g_assert_true(state_load(&virtio_device_state, vdev, core->data, core->len, NULL));
+    if (!virtio_device_after_load(vdev, NULL))
+        virtio_device_reset(vdev);
+}
+
+static void pause_and_resume(struct driver *driver, struct input *input, bool save)
+{
     virtio_device_quiesce(driver->vdev);
     for (unsigned i = 0; i < TURNS && !virtio_device_quiesced(driver->vdev); i++)
         turn(1);
-    if (save) {
-        class->before_save(driver->vdev);
-        state_save(class->state_table, driver->vdev, bytes);
-        g_assert_true(state_load(class->state_table, driver->vdev, bytes->data, bytes->len, NULL));
-    }
+    if (save)
+        save_and_load(driver, input);
     virtio_device_resume(driver->vdev);
+    if (!virtio_device_get_status(driver->vdev))
+        begin(driver);
 }
 
 /* ---- operations ---- */
@@ -252,7 +268,7 @@ static void operate(struct driver *driver, struct input *input)
     } else if (operation < 0xe0) {
         look(driver, input);
     } else if (operation < 0xe8) {
-        pause_and_resume(driver, operation & 1);
+        pause_and_resume(driver, input, operation & 1);
     } else if (operation < 0xf0) {
         uint8_t offset = take8(input), value = take8(input);
 
