@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * private - what the files of the pvrdma device share
+ *
+ *     pvrdma.c     PCI function, registers, shared region, reset, lifecycle
+ *     command.c    the command slot: every command
+ *     resources.c  contexts, domains, regions, queues: tables of handles, what uses what
+ *     directory.c  page directories of the guest: struct guest_pages
+ *     ring.c       rings in guest memory
+ *     doorbell.c   doorbell pages, where they lead
+ *     work.c       work requests in, completions out
+ *     event.c      asynchronous events and notifications
+ *     state.c      what is saved
+ *
+ * One mutex, pvrdma->lock, covers everything but the registers' plain values: commands on vCPU threads
+ * and the data path on the loop take turns. Backend calls are made with it held (the backend never calls
+ * back from inside a call, but for a quick rdma_create_mr: see command.c); nothing else is.
+ *
+ * Functions return 0 or -errno, and want the lock held unless they say otherwise.
+ */
+#ifndef DEVICES_PVRDMA_PRIVATE_H
+#define DEVICES_PVRDMA_PRIVATE_H
+
+#include <pthread.h>
+
+#include "backends/rdma/rdma.h"
+#include "devices/pvrdma/interface.h"
+#include "devices/pvrdma/pvrdma.h"
+
+#define PVRDMA_MAX_UAR   256u
+#define PVRDMA_MAX_QP    4096u /* handles are 1 to 4095; completions have room for 16 bits */
+#define PVRDMA_MAX_CQ    1024u /* no more than the notification ring has room for */
+#define PVRDMA_MAX_CQE   65536u
+#define PVRDMA_MAX_MR    65536u
+#define PVRDMA_MAX_PD    32768u
+#define PVRDMA_MAX_SRQ   1024u
+#define PVRDMA_MAX_WR    2048u
+#define PVRDMA_MAX_SGE   16u /* a power of two, as driver and library round up; 512 bytes a request */
+#define PVRDMA_MAX_GIDS  256u
+#define PVRDMA_NO_HANDLE UINT32_MAX
+
+/* ---- directory.c ---- */
+
+/* Pages of guest RAM that one page directory named. Each entry was read once; all are in RAM. */
+struct guest_pages {
+    uint32_t count;
+    uint64_t *gpa;
+    uint8_t **host;
+};
+
+/* The addresses of @count pages under directory @pdir, page aligned and in RAM: g_free. -EINVAL: count,
+ * or an entry that no driver would write; -EFAULT: not in RAM. */
+int guest_pages_read(struct dma *dma, uint64_t pdir, uint32_t count, uint64_t **gpa);
+/* The same, to be accessed for long. */
+int guest_pages_map(struct guest_pages *pages, struct dma *dma, uint64_t pdir, uint32_t count);
+/* From addresses that were known before (copied). */
+int guest_pages_restore(struct guest_pages *pages, struct dma *dma, const uint64_t *gpa,
+                        uint32_t count);
+void guest_pages_clear(struct guest_pages *pages);
+
+/* ---- ring.c ---- */
+
+struct ring {
+    struct guest_pages *pages; /* the first holds the indices */
+    uint32_t first_page;       /* of the elements */
+    uint32_t entries; /* as the driver counts: need not be a power of two for device rings */
+    uint32_t stride;  /* bytes, a power of two up to a page */
+    bool tx;
+};
+
+/* How many elements a ring may hold: with an odd size, fewer than @entries. */
+uint32_t ring_depth(uint32_t entries);
+/* Is there an element to be read (1: at *@element, 0: no, -EINVAL: indices are out of range)? */
+int ring_peek(const struct ring *ring, const void **element);
+void ring_consume(const struct ring *ring, struct dma *dma);
+/* Puts an element of stride bytes: -ENOSPC, -EINVAL. */
+int ring_put(const struct ring *ring, struct dma *dma, const void *element);
+
+/* ---- resources.c ---- */
+
+struct handles {
+    void **objects;
+    uint32_t size, first, next, used;
+};
+
+struct pvr_uar { /* a doorbell page, which is a context while .used */
+    struct pvrdma *pvrdma;
+    uint32_t page;
+    bool used;
+    int fd; /* rung by doorbells of queue pairs and of shared receive queues; -1: not yet */
+    struct loop_fd *source;
+    GPtrArray *qps, *srqs; /* of this context; not owned */
+    uint32_t objects;      /* domains and completion queues */
+};
+
+struct pvr_pd {
+    uint32_t handle;
+    struct pvr_uar *uar;
+    struct rdma_pd *pd;
+};
+
+struct pvr_mr {
+    uint32_t handle;
+    struct pvr_pd *pd;
+    struct rdma_mr *mr;
+};
+
+enum pvr_armed { PVR_NOT_ARMED, PVR_ARMED_SOLICITED, PVR_ARMED };
+
+struct pvr_cq {
+    uint32_t handle;
+    struct pvr_uar *uar;
+    struct rdma_cq *cq;
+    struct guest_pages pages;
+    struct ring ring;
+    uint8_t armed;  /* enum pvr_armed */
+    bool notify;    /* a notification waits for room */
+    bool failed;    /* it overflowed, or its indices are out of range: no completions any more */
+    bool more;      /* the backend had more than one turn takes */
+    bool poll_bell; /* its POLL doorbell ends in the kernel */
+};
+
+struct pvr_srq {
+    uint32_t handle;
+    struct pvr_pd *pd;
+    struct rdma_srq *srq;
+    struct guest_pages pages;
+    struct ring ring;
+    uint32_t max_sge;
+    bool failed, more;
+};
+
+struct pvr_qp {
+    uint32_t number; /* its place in the table, and its number at the backend */
+    uint32_t handle; /* the driver's name of it: before version 20 its QPN, else the same */
+    struct pvr_pd *pd;
+    struct pvr_cq *send_cq, *recv_cq;
+    struct pvr_srq *srq;
+    struct rdma_qp *qp;
+    enum rdma_qp_type type;
+    enum rdma_qp_state state; /* as last modified; the backend's may have gone on to an error */
+    struct guest_pages pages;
+    struct ring sq, rq; /* rq.entries 0: none */
+    struct pvr_qp_cap cap;
+    uint32_t send_chunks; /* pages of the send queue */
+    uint32_t qkey;
+    bool signal_all;
+    bool failed; /* indices out of range */
+    bool more;
+};
+
+void *handles_get(const struct handles *handles, uint32_t handle);
+/* PVRDMA_NO_HANDLE when all are in use. A handle comes back as late as can be. */
+uint32_t handles_add(struct handles *handles, void *object);
+bool handles_set(struct handles *handles, uint32_t handle,
+                 void *object); /* false: taken, or none such */
+void handles_remove(struct handles *handles, uint32_t handle);
+
+void resources_init(struct pvrdma *pvrdma);
+void resources_finish(struct pvrdma *pvrdma);
+/* Forgets every object; the backend's are gone already (rdma_reset). */
+void resources_forget(struct pvrdma *pvrdma);
+
+int pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle);
+int pd_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int mr_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32_t *handle);
+int cq_destroy(struct pvrdma *pvrdma, uint32_t handle);
+/* By the driver's name of it; or NULL. */
+struct pvr_qp *qp_find(struct pvrdma *pvrdma, uint32_t handle);
+int qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct pvr_qp **qp);
+int qp_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle);
+int srq_destroy(struct pvrdma *pvrdma, uint32_t handle);
+/* Bytes of a request with @sge entries. */
+uint32_t wqe_stride(uint32_t header, uint32_t sge);
+/* Lays rings over the pages of an object; sizes were checked. */
+void qp_lay_out(struct pvr_qp *qp);
+void cq_lay_out(struct pvr_cq *cq, uint32_t entries);
+void srq_lay_out(struct pvr_srq *srq, uint32_t max_wr, uint32_t max_sge);
+
+/* ---- the device ---- */
+
+struct pvr_creation; /* a memory region that is being made: command.c */
+
+struct pvrdma {
+    struct pci_function function;
+    struct pvrdma_nic nic;
+    struct rdma *rdma;
+    struct loop *loop;
+    pthread_mutex_t lock;
+    struct rdma_limits limits; /* what we tell: the least of the backend's and our own */
+
+    /* registers */
+    uint32_t dsr_low, dsr_high, error, imr, icr;
+    bool running;                      /* work may be done: not quiesced */
+    bool dsr_latched, request_latched; /* written while it was not */
+
+    /* from the shared region */
+    bool ready;  /* read, and good: slots and rings are there */
+    bool active; /* CTL_ACTIVATE */
+    uint32_t version;
+    uint64_t command_slot, response_slot;
+    struct guest_pages async_pages, notify_pages;
+    struct ring async_ring, notify_ring;
+    uint32_t events_lost;
+
+    struct pvr_uar uars[PVRDMA_MAX_UAR];
+    struct handles pds, mrs, cqs, qps, srqs;
+    struct pvr_creation *creation; /* of the command that is under way */
+    GPtrArray *creations;          /* all that the backend still has */
+    int poll_fd;                   /* where POLL doorbells end: nobody reads it */
+    unsigned poll_bells;
+    int again_fd; /* there is more to do than one turn took */
+    struct loop_fd *again;
+
+    struct pvr_saved *saved; /* what a stream is made from, or read into: state.c */
+    uint32_t saved_count;    /* of those: 1 */
+};
+
+/* ---- pvrdma.c ---- */
+
+struct dma *pvrdma_dma(struct pvrdma *pvrdma);
+void pvrdma_fire(struct pvrdma *pvrdma, enum pvr_vector vector);
+void pvrdma_guest_error(struct pvrdma *pvrdma, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* All objects, rings and slots are gone; as before the shared region was written. */
+void pvrdma_drop(struct pvrdma *pvrdma);
+
+/* ---- command.c ---- */
+
+/* What is in the command slot; the answer goes to ERR, and with it or later to the response slot. */
+void command_run(struct pvrdma *pvrdma);
+/* Its answer will not be waited for. */
+void command_forget(struct pvrdma *pvrdma);
+void command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version);
+const char *command_name(uint32_t command);
+/* The region and its domain are gone, with everything else; an answer may still come. */
+void command_abandon(struct pvr_creation *creation);
+
+/* ---- doorbell.c ---- */
+
+int doorbell_open_context(struct pvrdma *pvrdma, uint32_t page);
+void doorbell_close_context(struct pvrdma *pvrdma, uint32_t page);
+void doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+/* A write to BAR 2 that no eventfd took; takes the lock. */
+void doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value);
+int doorbell_init(struct pvrdma *pvrdma, GError **error);
+void doorbell_finish(struct pvrdma *pvrdma); /* on the loop's thread */
+void doorbell_again(struct pvrdma *pvrdma);
+/* Everything that may have work is looked at. */
+void doorbell_ring_all(struct pvrdma *pvrdma);
+
+/* ---- work.c ---- */
+
+extern const struct rdma_client_ops work_client; /* takes the lock */
+
+void work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp);
+void work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq);
+void work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+/* Serves what has .more set. */
+void work_again(struct pvrdma *pvrdma);
+
+/* ---- event.c ---- */
+
+void event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info);
+void event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq);
+/* From the backend; takes the lock. */
+void event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number);
+
+/* ---- state.c ---- */
+
+extern const struct state_table pvrdma_state;
+void pvrdma_before_save(struct device *device);
+bool pvrdma_after_load(struct device *device, GError **error);
+void state_init(struct pvrdma *pvrdma);
+void state_finish(struct pvrdma *pvrdma);
+
+#endif
