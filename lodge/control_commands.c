@@ -11,6 +11,7 @@
 #include "lodge/report.h"
 #include "lodge/screen.h"
 #include "lodge/snapshot.h"
+#include "lodge/typist.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
 
@@ -257,6 +258,20 @@ static JsonNode *set_display(struct control *control, struct machine *machine,
     return NULL;
 }
 
+static JsonNode *send_key(struct control *control, struct machine *machine,
+                          const struct options *arguments, GError **error)
+{
+    typist_send_key(machine->typist, arguments, error);
+    return NULL;
+}
+
+static JsonNode *pointer(struct control *control, struct machine *machine,
+                         const struct options *arguments, GError **error)
+{
+    typist_pointer(machine->typist, arguments, error);
+    return NULL;
+}
+
 static JsonNode *stats(struct control *control, struct machine *machine,
                        const struct options *arguments, GError **error)
 {
@@ -417,6 +432,10 @@ const struct control_command control_commands[] = {
     {"screendump", "writes what a screen shows to a file", screendump_arguments, "{}", screendump},
     {"set-display", "asks the guest's driver for another screen size", display_arguments, "{}",
      set_display},
+    {"send-key", "presses keys of the guest's keyboard, and lets them go", typist_key_arguments,
+     "{}", send_key},
+    {"pointer", "moves the guest's pointer, turns its wheel, presses buttons and fingers",
+     typist_pointer_arguments, "{}", pointer},
     {"stats", "counters: exits, interrupts, times, memory", NULL, "{...}", stats},
     {"query-commands", "the names of all commands", NULL, "[{name}]", query_commands},
     {"query-schema", "this description", NULL, "{commands, events}", query_schema},

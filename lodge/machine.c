@@ -13,6 +13,7 @@
 #include "backends/display/display.h"
 #include "lodge/consoletail.h"
 #include "lodge/screen.h"
+#include "lodge/typist.h"
 #include "vmm/layout.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
@@ -521,6 +522,7 @@ struct machine *machine_create(const struct config *config, const struct machine
     machine->no_reboot = options_bool(config->run, "no-reboot") || config_is_command(config);
     machine->console = console_tail_create();
     machine->display = display_create();
+    machine->typist = typist_create(machine->display);
     machine->displays = g_ptr_array_new_with_free_func(close_display);
     machine->mmio = bus_create(BUS_MMIO);
     machine->ports = bus_create(BUS_PORT);
@@ -594,6 +596,7 @@ void machine_destroy(struct machine *machine)
     memory_destroy(machine->memory);
     boot_result_clear(&machine->booted);
     console_tail_destroy(machine->console);
+    typist_destroy(machine->typist);
     display_destroy(machine->display);
     g_ptr_array_unref(machine->displays);
     g_free(machine->detail);

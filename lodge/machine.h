@@ -43,6 +43,7 @@ struct machine_device {
 
 struct control;
 struct display;
+struct typist;
 struct virtio_device;
 struct console_tail; /* the last lines of the guest's console */
 
@@ -86,6 +87,7 @@ struct machine {
     struct console_tail *console;
     struct display *display; /* what the guest shows, and input for it */
     GPtrArray *displays;     /* struct display_output *, what --display opened */
+    struct typist *typist;
     bool console_visible; /* some console is on our terminal */
     bool paused;          /* by the control socket */
     bool changing;        /* in machine_pause() or machine_resume() */

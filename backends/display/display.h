@@ -184,6 +184,9 @@ void display_input_set_leds(struct display_input *input, uint32_t leds);
  * DISPLAY_RELEASE_ALL.
  */
 bool display_send(struct display *display, const struct display_event *event);
+/* Pixel @x, @y of a scanout of that size, as x and y of a position: its middle. */
+void display_to_position(uint32_t width, uint32_t height, uint32_t x, uint32_t y,
+                         struct display_event *event);
 unsigned display_input_kinds(struct display *display); /* of active devices */
 uint32_t display_leds(struct display *display);        /* of all keyboards */
 

@@ -212,6 +212,18 @@ bool display_send(struct display *display, const struct display_event *event)
     return taken;
 }
 
+static int32_t to_position(uint32_t at, uint32_t size)
+{
+    return ((uint64_t)MIN(at, size - 1) * 2 + 1) * DISPLAY_MAX_POSITION / (2 * (uint64_t)size);
+}
+
+void display_to_position(uint32_t width, uint32_t height, uint32_t x, uint32_t y,
+                         struct display_event *event)
+{
+    event->x = to_position(x, width);
+    event->y = to_position(y, height);
+}
+
 unsigned display_input_kinds(struct display *display)
 {
     unsigned kinds = 0;
