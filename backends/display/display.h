@@ -96,7 +96,8 @@ void display_damage(struct display_source *source, unsigned scanout,
 /* @cursor: NULL hides it. It does not change once it was given. Takes its own reference. */
 void display_set_cursor(struct display_source *source, unsigned scanout,
                         struct display_surface *cursor, uint32_t hot_x, uint32_t hot_y);
-/* Where the cursor's hot spot is; may lie outside. */
+/* Where the cursor's upper left corner is, as DRM drivers say it; the hot spot is hot_x, hot_y from
+ * there. Either may lie outside. */
 void display_move_cursor(struct display_source *source, unsigned scanout, int32_t x, int32_t y);
 
 /* ---- a viewer ---- */
