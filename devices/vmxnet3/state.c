@@ -168,6 +168,18 @@ static bool check(struct vmxnet3 *v, GError **error)
     return false;
 }
 
+static bool take_over(struct vmxnet3 *v, GError **error)
+{
+    if (!pci_function_after_load(&v->function, error) || !check(v, error) ||
+        !net_load(v->net, v->saved_backend->data, v->saved_backend->len, error))
+        return false;
+    if (load_frames(v))
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "vmxnet3: the frames that waited for buffers are damaged");
+    return false;
+}
+
 bool vmxnet3_after_load(struct device *device, GError **error)
 {
     struct vmxnet3 *v = (struct vmxnet3 *)device;
@@ -177,12 +189,9 @@ bool vmxnet3_after_load(struct device *device, GError **error)
     v->shared_host = NULL;
     v->rx_waiting = 0;
     v->generation++;
-    if (!pci_function_after_load(&v->function, error) || !check(v, error) ||
-        !net_load(v->net, v->saved_backend->data, v->saved_backend->len, error))
-        return false;
-    if (!load_frames(v)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "vmxnet3: the frames that waited for buffers are damaged");
+    if (!take_over(v, error)) {
+        vmxnet3_deactivate(v); /* nobody is to look at any of it */
+        vmxnet3_reset_registers(v);
         return false;
     }
     v->pending &= (1u << VMXNET3_VECTORS) - 1;
