@@ -219,14 +219,15 @@ static void control_ready(struct virtio_gpu *gpu)
     struct virtq *vq = virtio_device_queue(&gpu->vdev, CONTROL_QUEUE);
     unsigned left = COMMANDS_A_TURN;
 
+    gpu->turn_left = GPU_TURN_BYTES;
     if (gpu->busy && !continue_command(gpu))
         left = 0;
     do {
         virtq_disable_notify(vq);
-        while (left && next_command(gpu, vq))
+        while (left && gpu->turn_left && next_command(gpu, vq))
             left--;
         virtq_flush(vq);
-        if (gpu->busy || !left) { /* the others' turn first */
+        if (gpu->busy || !left || !gpu->turn_left) { /* the others' turn first */
             virtio_device_kick(&gpu->vdev, CONTROL_QUEUE);
             return;
         }

@@ -146,6 +146,7 @@ struct virtio_gpu {
     struct virtq_element *element, *cursor_element;
     bool busy; /* @element is out, and the job not done */
     struct gpu_job job;
+    uint32_t turn_left;         /* bytes that this turn of the loop may still copy */
     struct gpu_command pending; /* of @element: its response */
     uint64_t memory, used;      /* budget, bytes */
     GHashTable *resources;      /* id -> struct gpu_resource * */
@@ -192,7 +193,9 @@ void gpu_uncharge(struct virtio_gpu *gpu, uint64_t bytes);
 /* Copies from the backing; what is beyond it reads as 0. */
 void gpu_read_backing(const struct gpu_resource *resource, uint64_t offset, void *data,
                       size_t size);
-/* A turn of a transfer; true: done. */
+/* How many rows of @row_bytes each, at least one, this turn copies of @wanted. */
+uint32_t gpu_take_rows(struct virtio_gpu *gpu, uint32_t row_bytes, uint32_t wanted);
+/* What this turn may do of a transfer; true: done. */
 bool gpu_continue_transfer(struct virtio_gpu *gpu);
 
 /* ---- gpu_scanout.c ---- */

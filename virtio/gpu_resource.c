@@ -338,13 +338,21 @@ uint32_t gpu_transfer(struct virtio_gpu *gpu, struct gpu_command *command)
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
+uint32_t gpu_take_rows(struct virtio_gpu *gpu, uint32_t row_bytes, uint32_t wanted)
+{
+    uint32_t rows = MIN(MAX(gpu->turn_left / row_bytes, 1), wanted);
+
+    gpu->turn_left -= MIN(gpu->turn_left, (uint64_t)rows * row_bytes);
+    return rows;
+}
+
 bool gpu_continue_transfer(struct virtio_gpu *gpu)
 {
     struct gpu_job *job = &gpu->job;
     const struct gpu_resource *resource = job->resource;
     struct display_surface *pixels = resource->pixels;
     uint32_t row_bytes = job->rect.width * GPU_BYTES;
-    uint32_t rows = MIN(MAX(GPU_TURN_BYTES / row_bytes, 1), job->rect.height - job->row);
+    uint32_t rows = gpu_take_rows(gpu, row_bytes, job->rect.height - job->row);
     uint64_t from = job->offset + (uint64_t)job->row * pixels->stride;
     uint8_t *to = pixels->pixels + (size_t)(job->rect.y + job->row) * pixels->stride +
                   (size_t)job->rect.x * GPU_BYTES;

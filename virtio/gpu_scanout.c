@@ -263,7 +263,7 @@ static void damage(struct virtio_gpu *gpu, unsigned index, const struct display_
     display_damage(gpu->source, index, &moved);
 }
 
-/* Up to a turn's rows of one scanout; true: that one is done. */
+/* What this turn may do of one scanout; true: that one is done. */
 static bool refresh_scanout(struct virtio_gpu *gpu, unsigned index)
 {
     struct gpu_scanout *scanout = &gpu->scanouts[index];
@@ -278,7 +278,7 @@ static bool refresh_scanout(struct virtio_gpu *gpu, unsigned index)
     else if (!intersect(&job->rect, &scanout->rect, &area))
         return true;
     if (scanout->is_copy) {
-        rows = MIN(MAX(GPU_TURN_BYTES / (area.width * GPU_BYTES), 1), area.height - job->row);
+        rows = gpu_take_rows(gpu, area.width * GPU_BYTES, area.height - job->row);
         if (!copy_rows(scanout, area.x, area.y + job->row, area.width, rows))
             log_guest(&gpu->vdev.device->guest_errors, gpu->vdev.device->name,
                       "scanout %u: the host has no memory to convert it", index);
@@ -295,16 +295,10 @@ bool gpu_continue_refresh(struct virtio_gpu *gpu)
 {
     struct gpu_job *job = &gpu->job;
 
-    while (job->scanout < job->scanouts) {
-        bool done = refresh_scanout(gpu, job->scanout);
-
-        if (!done)
+    for (; job->scanout < job->scanouts; job->scanout++) {
+        if (!refresh_scanout(gpu, job->scanout))
             return false;
-        job->scanout++;
-        if (job->row) { /* that was a turn's work */
-            job->row = 0;
-            return job->scanout == job->scanouts;
-        }
+        job->row = 0;
     }
     return true;
 }

@@ -22,7 +22,7 @@ start() { # start OPTION...
     guest=$!
     exec 7>"$work/tell"
     told=0
-    wait_for 60 grep -q ready "$work/out"
+    wait_for 60 grep -q ready "$work/out" || { tail -n 20 "$work/err" | sed 's/^/# /'; echo 'not ok 1 - a guest with a GPU starts'; kill $guest; exit 1; }
 }
 end() { exec 7>&-; wait $guest; local status=$?; rm -f "$work/tell" "$sock"; return $status; }
 # tell COMMAND: in the guest, and waits for it
@@ -32,7 +32,7 @@ tell() {
     grep -q "^did $told 0" "$work/out" || { tail -n 5 "$work/out"; return 1; }
 }
 
-start --gpu scanouts=2,width=1024,height=768 --display "png,path=$work/follow.png,interval=200"
+start --gpu scanouts=2,width=1024,height=768 --display "png,path=$work/follow.png,interval=2000"
 check 'the stock driver is there, with two screens' '
     wait_for 20 sh -c "[ \"\$(\"$lodge\" ctl \"$sock\" query-displays | grep -c \"width. : 1024\")\" = 2 ]"'
 tell 'printf "\033[2J\033[H\033[?25l\033[32mHello, screen\033[0m" >/dev/tty1'
