@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu in a snapshot: the picture is there after a restore, and the guest draws on.
 . "$(dirname "$(realpath "$0")")/../lib.sh"
-picture=$(realpath "$here/picture" 2>/dev/null || realpath "$here/../picture")
 
 # At each line of its console it fills the framebuffer with another byte.
 busybox_initrd "$work/initrd" '
