@@ -101,7 +101,7 @@ struct iovec *net_iov_drop(struct iovec *iov, unsigned *count, size_t skip);
         {"hostfwd", OPTION_LIST, .help = "user: tcp|udp:[ADDR]:PORT-[ADDR]:PORT into the guest"},  \
         {"restrict", OPTION_BOOL, .value = "off", .help = "user: no way out of the guest"},        \
         {"mtu", OPTION_UINT, .min = 576, .max = 65520,                                             \
-         .help = "user (65520), stream, dgram: the link's MTU, told to the guest"},                \
+         .help = "user (16384), stream, dgram: the link's MTU, told to the guest"},                \
         {"queues", OPTION_UINT,           .value = "1",                                            \
          .min = 1, .max = NET_MAX_QUEUES, .help = "queue pairs (tap, null; others have one)"},     \
     {                                                                                              \

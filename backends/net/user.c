@@ -32,8 +32,8 @@
 #include "vmm/state.h"
 #include "vmm/trace.h"
 
-#define USER_MTU       65520u
-#define USER_MAX_STATE 4096u /* bytes of libslirp's own state */
+#define USER_MTU       16384u /* larger frames fill the socket buffers with too few of them */
+#define USER_MAX_STATE 4096u  /* bytes of libslirp's own state */
 
 TRACE_EVENT(net_user_forward, "%s", (const char *rule), rule)
 TRACE_EVENT(net_user_poll, "sockets=%u ready=%u", (unsigned sockets, unsigned ready), sockets,

@@ -400,7 +400,7 @@ static void test_checksums_vouched(void)
     struct client *client = client_open("type=user");
 
     g_assert_true(client->net->checked);
-    g_assert_cmpuint(client->net->mtu, ==, 65520);
+    g_assert_cmpuint(client->net->mtu, ==, 16384);
     arp(client, 1, HOST);
     g_bytes_unref(client_next(client));
     g_assert_cmpuint(client->header.flags, ==, 0);
