@@ -627,7 +627,7 @@ static void test_inactive(void)
 /* A guest that takes nothing: libslirp is not asked for more than is kept, and loses none of it. */
 static void test_full(void)
 {
-    struct client *client = client_open("type=user");
+    struct client *client = client_open("type=user,mtu=65520");
     struct frame *f = g_new0(struct frame, 1);
     uint8_t *p = make_ip(f, 1, GUEST, HOST, 60000);
     unsigned sent = 0;
