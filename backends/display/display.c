@@ -220,7 +220,7 @@ struct display_source *display_add_source(struct display *display, unsigned coun
     int event;
 
     if (count > DISPLAY_MAX_SCANOUTS - display->count) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+        g_set_error(error, OPTIONS_ERROR, 0,
                     "%u scanouts, and the machine has %u already; %u are possible", count,
                     display->count, DISPLAY_MAX_SCANOUTS);
         return NULL;
