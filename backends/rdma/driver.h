@@ -154,6 +154,8 @@ struct rdma {
 /* Each opens by its keys of rdma_options; NULL with @error set. */
 struct rdma *rdma_loopback_open(const struct options *options, struct dma *dma, struct loop *loop,
                                 GError **error);
+struct rdma *rdma_verbs_open(const struct options *options, struct dma *dma, struct loop *loop,
+                             GError **error);
 struct rdma *rdma_null_open(const struct options *options, struct dma *dma, struct loop *loop,
                             GError **error);
 
@@ -176,7 +178,9 @@ static inline void rdma_cq_filled(struct rdma_cq *cq)
         rdma_notify(&cq->object, RDMA_NOTE_READY);
     }
 }
-/* For create_mr that returned 1; on the loop, without the lock. Frees @mr when @error is not 0. */
+
+/* For create_mr that returned 1; on the loop. Frees @mr when @error is not 0; drops the lock while it
+ * tells the client. */
 void rdma_mr_created(struct rdma_mr *mr, int error);
 
 void *rdma_find(struct rdma *rdma, enum rdma_object_kind kind, uint32_t number);

@@ -283,7 +283,6 @@ void rdma_mr_created(struct rdma_mr *mr, int error)
     rdma_mr_fn done = mr->done;
     void *opaque = mr->opaque;
 
-    g_mutex_lock(&rdma->lock);
     mr->pending = false;
     if (error) {
         destroy_mr(mr);
@@ -291,6 +290,7 @@ void rdma_mr_created(struct rdma_mr *mr, int error)
     }
     g_mutex_unlock(&rdma->lock);
     done(opaque, mr, error);
+    g_mutex_lock(&rdma->lock);
 }
 
 int rdma_destroy_mr(struct rdma_mr *mr)

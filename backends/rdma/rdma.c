@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backends/rdma/driver.h"
+#include "config.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(rdma_post, "%s %s=%u wr_id=0x%lx opcode=%d error=%d",
@@ -33,6 +34,9 @@ static const struct {
                          GError **error);
 } backends[] = {
     {"loopback", rdma_loopback_open},
+#ifdef HAVE_LIBIBVERBS
+    {"verbs", rdma_verbs_open},
+#endif
     {"null", rdma_null_open},
 };
 

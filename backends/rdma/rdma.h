@@ -183,7 +183,8 @@ typedef void (*rdma_mr_fn)(void *opaque, struct rdma_mr *mr, int error);
 
 /*
  * Registers memory. 0: @done comes later, on the loop, or came already, from inside this call (the one
- * exception to the rule above; quick backends do that). -errno: it never comes.
+ * exception to the rule above; quick backends do that). -errno: it never comes, nor does it after a
+ * reset.
  */
 int rdma_create_mr(struct rdma_pd *pd, uint32_t number, const struct rdma_mr_attributes *attributes,
                    rdma_mr_fn done, void *opaque);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * verbs - an adapter on an RDMA device of the host, through libibverbs; private to backends/rdma
+ *
+ *   verbs.c         opening, the port, completion queues, events
+ *   verbs_memory.c  guest pages as one range of addresses, registered; locked memory
+ *   verbs_qp.c      queue pairs, shared receive queues, work
+ *   verbs_gid.c     GIDs of the host's port
+ *
+ * Objects are the host's own, one for one; keys, queue pair numbers and addresses too (a region is
+ * registered at the address that the guest uses), so posting translates nothing, but keys of DMA
+ * regions.
+ *
+ * What the host can't do for us: stop a device that a peer writes to (so such an adapter is not saved,
+ * and rdma_set_running(false) only holds back what is posted and what has completed), fast registration
+ * (a generic one needs keys that are known before), and QP 1, which ib_core keeps for itself: the GSI
+ * queue pair is there so that the guest's drivers load, but nobody answers it.
+ */
+#ifndef BACKENDS_RDMA_VERBS_H
+#define BACKENDS_RDMA_VERBS_H
+
+#include <infiniband/verbs.h>
+
+#include "backends/rdma/driver.h"
+#include "vmm/log.h"
+
+#define VERBS_BATCH    32u
+#define VERBS_DMA_KEY  0xfffffe00u /* and up: keys of DMA regions, which are ours */
+#define VERBS_SPLIT    2u /* pieces that a scatter/gather entry of a DMA region may become */
+#define VERBS_MAX_SGE  (RDMA_MAX_SGE * VERBS_SPLIT)
+#define VERBS_AH_CACHE 256u
+
+struct verbs_pd {
+    struct rdma_pd pd;
+    struct ibv_pd *ib;
+    GHashTable *handles;  /* struct ah_key -> struct ibv_ah */
+    struct verbs_mr *dma; /* a DMA region, or NULL */
+};
+
+struct verbs_range {
+    uint8_t *host;
+    size_t size;
+    bool mapped; /* by us: to be unmapped */
+};
+
+struct verbs_segment {
+    uint64_t gpa, size;
+    struct ibv_mr *ib;
+};
+
+struct verbs_mr {
+    struct rdma_mr mr;
+    struct ibv_mr *ib;
+    struct verbs_range range;
+    struct verbs_job *job;          /* under way, or NULL */
+    struct verbs_segment *segments; /* DMA: registered when first used */
+    unsigned segment_count;
+};
+
+struct verbs_cq {
+    struct rdma_cq cq;
+    struct ibv_cq *ib;
+    GQueue injected; /* of struct rdma_wc: completions that the host did not make */
+    struct rdma_wc stash[VERBS_BATCH];
+    unsigned stashed, stash_head;
+    bool hot; /* in verbs->hot: polled by turns of the loop */
+    GList link;
+    int64_t hot_until; /* ns */
+};
+
+struct verbs_srq {
+    struct rdma_srq srq;
+    struct ibv_srq *ib;
+};
+
+struct verbs_qp {
+    struct rdma_qp qp;
+    struct ibv_qp *ib; /* NULL: GSI */
+    GQueue receives;   /* GSI: wr_ids as pointers to uint64_t */
+};
+
+struct verbs {
+    struct rdma rdma;
+    struct ibv_context *ib;
+    struct ibv_device_attr attr;
+    struct ibv_comp_channel *channel;
+    struct loop_fd *channel_watch, *async_watch;
+    GHashTable *by_qpn;
+    char *device;
+    uint8_t port;
+    int fallback_gid; /* -1: none */
+    struct {
+        uint8_t index; /* of the host's table */
+        bool added;    /* its address is ours to remove */
+    } * gids;
+    GQueue hot;
+    int64_t window; /* ns that a completion queue is polled after a completion */
+    GThreadPool *workers;
+    struct log_limit complaints;
+};
+
+static inline struct verbs *verbs_of(struct rdma *rdma)
+{
+    return (struct verbs *)rdma;
+}
+
+/* ---- verbs.c ---- */
+
+/* A completion that the host's device does not make. */
+void verbs_inject(struct rdma_cq *cq, const struct rdma_wc *wc);
+void verbs_forget_completions(struct rdma_cq *cq, uint32_t qp);
+
+/* ---- verbs_memory.c ---- */
+
+bool verbs_memory_check(struct verbs *verbs, const struct options *options, GError **error);
+int verbs_create_mr(struct rdma_mr *mr);
+void verbs_destroy_mr(struct rdma_mr *mr);
+/* The entries for the host's device, in @out with room for VERBS_MAX_SGE; how many, or -errno. */
+int verbs_translate(struct verbs_pd *pd, const struct rdma_sge *sge, uint32_t num_sge,
+                    struct ibv_sge *out);
+void verbs_work_on(gpointer job, gpointer verbs); /* of the workers */
+
+/* ---- verbs_qp.c ---- */
+
+int verbs_create_qp(struct rdma_qp *qp);
+void verbs_destroy_qp(struct rdma_qp *qp);
+int verbs_modify_qp(struct rdma_qp *qp, const struct rdma_qp_attributes *old, uint32_t mask);
+void verbs_query_qp(struct rdma_qp *qp, struct rdma_qp_attributes *attributes);
+int verbs_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr);
+int verbs_post_recv(struct rdma_qp *qp, const struct rdma_recv_wr *wr);
+int verbs_create_srq(struct rdma_srq *srq);
+void verbs_destroy_srq(struct rdma_srq *srq);
+int verbs_set_srq_limit(struct rdma_srq *srq, uint32_t limit);
+int verbs_post_srq_recv(struct rdma_srq *srq, const struct rdma_recv_wr *wr);
+void verbs_free_handle(gpointer ah);
+GHashTable *verbs_handles_create(void);
+/* What a completion says about its queue pair: room, an error. */
+void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc);
+
+/* ---- verbs_gid.c ---- */
+
+int verbs_add_gid(struct rdma *rdma, unsigned index, const struct rdma_gid_entry *entry);
+void verbs_remove_gid(struct rdma *rdma, unsigned index);
+
+#endif
