@@ -7,7 +7,8 @@
 const struct subcommand subcommands[] = {
     {"run", command_run, "[OPTION...] [-- COMMAND [ARGUMENT...]]",
      "start a guest, or run one command in a copy of this machine", false},
-    {"restore", command_restore, "FOLDER [OPTION...]", "go on with a guest that was saved", false},
+    {"restore", command_restore, "FOLDER|--listen ADDRESS [OPTION...]",
+     "go on with a guest that was saved, or that comes from another lodge", false},
     {"fork", command_fork, "FOLDER [-n N] [OPTION...] [-- COMMAND [ARGUMENT...]]",
      "start many guests from one snapshot", false},
     {"inspect", command_inspect, "FOLDER", "say what is in a snapshot, as JSON", false},

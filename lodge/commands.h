@@ -32,6 +32,9 @@ struct config;
 struct restore;
 /* Runs a restored machine to its end; takes @config over. The exit code. */
 int run_restored(struct config *config, const struct restore *restore);
+/* The same of one that comes from another monitor (incoming.h). */
+struct incoming;
+int run_incoming(struct config *config, struct incoming *incoming);
 /* `lodge run --from FOLDER` with the other words of its command line. The exit code. */
 int run_from(const char *folder, char **argv);
 

@@ -276,7 +276,11 @@ static bool load_devices(struct config *config, JsonNode *node, const char *path
             return false;
         json_object_ref(object);
         json_object_remove_member(object, "device");
-        options = options_from_json(device_type_options(type), what, object, error);
+        if (config->saved_flags & CONFIG_FOREIGN)
+            config_drop_foreign(object, type);
+        options = options_from_json(config->restoring ? device_type_change_options(type)
+                                                      : device_type_options(type),
+                                    what, object, error);
         json_object_unref(object);
         if (!options)
             return false;
@@ -502,21 +506,27 @@ struct config *config_from_arguments(char **argv, GError **error)
     return g_steal_pointer(&config);
 }
 
-struct config *config_from_saved(const char *text, size_t size, char **argv, GError **error)
+struct config *config_from_saved(const char *text, size_t size, unsigned flags, char **argv,
+                                 GError **error)
 {
     g_autoptr(config_t) config = config_new();
     g_autoptr(JsonObject) run = json_object_new();
 
     config->restoring = true;
+    config->saved_flags = flags;
     if (size > CONFIG_MAX_FILE ||
         !options_json_is_flat(text, CONFIG_MAX_DEPTH, CONFIG_MAX_BRACKETS)) {
         g_set_error(error, OPTIONS_ERROR, 0,
                     "saved configuration: larger than 1 MiB, or nested too deeply");
         return NULL;
     }
-    if (!load_text(config, run, text, size, "saved configuration", error) ||
-        !apply_words(config, run, argv, false, error) || !take_run_options(config, run, error) ||
-        (config->new_console && !config_override_console(config, error)))
+    if (!load_text(config, run, text, size, "saved configuration", error))
+        return NULL;
+    if (flags & CONFIG_FOREIGN)
+        config_drop_foreign_run(run);
+    if (!apply_words(config, run, argv, false, error) || !take_run_options(config, run, error) ||
+        (config->new_console && !config_override_console(config, error)) ||
+        (!(flags & CONFIG_INCOMPLETE) && !config_check_complete(config, error)))
         return NULL;
     return g_steal_pointer(&config);
 }

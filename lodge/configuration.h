@@ -31,6 +31,7 @@ struct config {
     bool dry_run;
     /* Of a machine that was saved: what the command line says of devices changes those there are. */
     bool restoring;
+    unsigned saved_flags;
     bool new_console; /* it says where the console goes */
     /* Boot a guest that waits for a command, and save it there; or (restoring) such a guest; or NULL.
      * A string of @run. */
@@ -67,7 +68,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(config_t, config_free)
  * a device there changes what the saved one of that id (or tag; or the only one of its type) has on
  * the host, and can't add one. Errors name the device and the key.
  */
-struct config *config_from_saved(const char *text, size_t size, char **argv, GError **error);
+enum config_saved_flags {
+    CONFIG_FOREIGN = 1 << 0,    /* of another host: what names something of a host's is left out */
+    CONFIG_INCOMPLETE = 1 << 1, /* what is missing then is not missed */
+};
+struct config *config_from_saved(const char *text, size_t size, unsigned flags, char **argv,
+                                 GError **error);
 /* For config_from_arguments, while restoring: the options @text of a device of @type. */
 bool config_override_device(struct config *config, const struct device_type *type, const char *what,
                             const char *text, GError **error);
@@ -77,6 +83,11 @@ bool config_override_console(struct config *config, GError **error);
 bool config_make_copy(struct config *config, GError **error);
 /* Connects a prepared guest's console as run option "verbose" says. */
 bool config_override_verbose(struct config *config, GError **error);
+/* From another host: leaves out what names something of that host, in a device or in run options. */
+void config_drop_foreign(JsonObject *device, const struct device_type *type);
+void config_drop_foreign_run(JsonObject *run);
+/* Have all devices what they can't do without? */
+bool config_check_complete(struct config *config, GError **error);
 /* The id of the device at @index: given, or the one that it will get. The caller frees it. */
 char *config_device_id(const struct config *config, guint index);
 /*

@@ -8,6 +8,7 @@
 #include "backends/display/display.h"
 #include "config.h"
 #include "lodge/control.h"
+#include "lodge/migrate.h"
 #include "lodge/report.h"
 #include "lodge/screen.h"
 #include "lodge/snapshot.h"
@@ -51,6 +52,7 @@ static JsonNode *query_status(struct control *control, struct machine *machine,
 {
     JsonObject *object = json_object_new();
     const char *status = machine->reason != SHUTDOWN_NONE ? "shutdown"
+                         : machine->arriving              ? "arriving"
                          : machine->paused                ? "paused"
                                                           : "running";
 
@@ -141,7 +143,7 @@ static JsonNode *cont(struct control *control, struct machine *machine,
 {
     bool was_paused = machine->paused;
 
-    if (machine_resume(machine, error) && was_paused)
+    if (migrate_may_continue(machine, error) && machine_resume(machine, error) && was_paused)
         control_event(control, "RESUME", NULL);
     return NULL;
 }
@@ -158,9 +160,45 @@ static JsonNode *take_snapshot(struct control *control, struct machine *machine,
     return NULL;
 }
 
+static JsonNode *migrate(struct control *control, struct machine *machine,
+                         const struct options *arguments, GError **error)
+{
+    struct migrate_options options = {
+        .to = options_string(arguments, "to"),
+        .downtime_ms = options_uint(arguments, "downtime-limit"),
+        .bandwidth = options_uint(arguments, "bandwidth"),
+    };
+
+    migrate_start(machine, &options, error);
+    return NULL;
+}
+
+static JsonNode *cancel_migration(struct control *control, struct machine *machine,
+                                  const struct options *arguments, GError **error)
+{
+    migrate_cancel(machine, error);
+    return NULL;
+}
+
+static JsonNode *query_migrate(struct control *control, struct machine *machine,
+                               const struct options *arguments, GError **error)
+{
+    return object_node(migrate_describe(machine));
+}
+
+/* Is there a guest, or is it still arriving? */
+static bool is_here(const struct machine *machine, GError **error)
+{
+    if (machine->arriving)
+        g_set_error(error, OPTIONS_ERROR, 0, "the guest is still arriving from another monitor");
+    return !machine->arriving;
+}
+
 static JsonNode *system_powerdown(struct control *control, struct machine *machine,
                                   const struct options *arguments, GError **error)
 {
+    if (!is_here(machine, error))
+        return NULL;
     machine_power_button(machine);
     control_event(control, "POWERDOWN", NULL);
     return NULL;
@@ -169,7 +207,8 @@ static JsonNode *system_powerdown(struct control *control, struct machine *machi
 static JsonNode *system_reset(struct control *control, struct machine *machine,
                               const struct options *arguments, GError **error)
 {
-    machine_request(machine, SHUTDOWN_RESET, 0, NULL);
+    if (is_here(machine, error))
+        machine_request(machine, SHUTDOWN_RESET, 0, NULL);
     return NULL;
 }
 
@@ -328,6 +367,7 @@ const struct control_event_type control_event_types[] = {
     {"RESET", "the guest was reset"},
     {"GUEST_CRASHLOADED", "the guest panicked and starts its crash kernel"},
     {"GUEST_PANICKED", "the guest panicked; SHUTDOWN follows"},
+    {"MIGRATION", "a migration's next round or its end (data as query-migrate's)"},
     {"SHUTDOWN", "the guest ended (data: reason, detail); lodge ends"},
     {},
 };
@@ -384,6 +424,15 @@ static const struct option_spec snapshot_arguments[] = {
     {"stop", OPTION_BOOL, .value = "off", .help = "the guest stays stopped"},
     {},
 };
+static const struct option_spec migrate_arguments[] = {
+    {"to", OPTION_STRING, .flags = OPTION_REQUIRED | OPTION_FIRST,
+     .help = "unix:PATH or tcp:HOST:PORT, where lodge restore --listen waits"},
+    {"downtime-limit", OPTION_UINT, .value = "300", .min = 1, .max = 600000,
+     .help = "milliseconds: the guest is stopped once the rest takes no longer"},
+    {"bandwidth", OPTION_SIZE, .value = "0",
+     .help = "bytes a second while the guest runs (0: no limit)"},
+    {},
+};
 static const struct option_spec link_arguments[] = {
     {"name", OPTION_STRING, .flags = OPTION_REQUIRED | OPTION_FIRST, .help = "device id"},
     {"up", OPTION_BOOL, .value = "on", .help = "cable plugged in"},
@@ -410,7 +459,7 @@ const struct control_command control_commands[] = {
      "{}", qmp_capabilities},
     {"query-version", "lodge's version", NULL, "{lodge: string}", query_version},
     {"query-status", "whether the guest runs", NULL,
-     "{status: running|paused|shutdown, running: bool}", query_status},
+     "{status: running|paused|arriving|shutdown, running: bool}", query_status},
     {"query-devices", "the devices with their options and lifecycle states", NULL,
      "[{id, type, state, pci-address, options}]", query_devices},
     {"query-buses", "what answers at which port and memory address", NULL,
@@ -420,6 +469,12 @@ const struct control_command control_commands[] = {
     {"cont", "lets a stopped guest go on", NULL, "{}", cont},
     {"snapshot", "saves the guest to a folder, for lodge restore", snapshot_arguments, "{}",
      take_snapshot},
+    {"migrate", "moves the running guest to another lodge; answers at once (query-migrate, events)",
+     migrate_arguments, "{}", migrate},
+    {"query-migrate", "how far the last migration is", NULL,
+     "{status: none|setup|active|stopped|commit|completed|failed|cancelled|lost, ...}",
+     query_migrate},
+    {"migrate_cancel", "ends a migration; the guest goes on here", NULL, "{}", cancel_migration},
     {"system_powerdown", "presses the power button", NULL, "{}", system_powerdown},
     {"system_reset", "resets the guest; a stopped one stays stopped", NULL, "{}", system_reset},
     {"quit", "ends lodge at once", quit_arguments, "{}", quit},

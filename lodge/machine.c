@@ -156,6 +156,7 @@ static void reset(struct machine *machine, struct request *request)
 static bool is_outdated(const struct machine *machine, const struct request *request)
 {
     return machine->reason != SHUTDOWN_NONE ||
+           (machine->arriving && request->reason == SHUTDOWN_RESET) || /* there is nobody yet */
            (request->by_guest && request->resets != machine->resets);
 }
 
@@ -630,14 +631,23 @@ static bool may_change(struct machine *machine, GError **error)
     return false;
 }
 
-bool machine_pause(struct machine *machine, GError **error)
+/* As above, for whoever is not the migration. */
+static bool may_be_changed(struct machine *machine, GError **error)
 {
-    if (!may_change(machine, error))
-        return false;
-    if (machine->paused)
-        return true;
+    if (machine->migrating)
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "the guest is being migrated: wait for the end, or cancel it (migrate_cancel)");
+    else if (machine->arriving)
+        g_set_error(error, OPTIONS_ERROR, 0, "the guest is still arriving from another monitor");
+    else
+        return may_change(machine, error);
+    return false;
+}
+
+static bool stop(struct machine *machine, enum device_state state, GError **error)
+{
     vm_pause(machine->vm);
-    if (!set_devices(machine, DEVICE_STOP, error)) {
+    if (!set_devices(machine, state, error)) {
         vm_resume(machine->vm);
         return false;
     }
@@ -645,15 +655,36 @@ bool machine_pause(struct machine *machine, GError **error)
     return true;
 }
 
-bool machine_resume(struct machine *machine, GError **error)
+static bool go_on(struct machine *machine, GError **error)
 {
-    if (!may_change(machine, error))
-        return false;
-    if (!machine->paused)
-        return true;
     if (!set_devices(machine, DEVICE_RUNNING, error))
         return false;
     machine->paused = false;
     vm_resume(machine->vm);
     return true;
+}
+
+bool machine_pause(struct machine *machine, GError **error)
+{
+    return may_be_changed(machine, error) && (machine->paused || stop(machine, DEVICE_STOP, error));
+}
+
+bool machine_resume(struct machine *machine, GError **error)
+{
+    return may_be_changed(machine, error) && (!machine->paused || go_on(machine, error));
+}
+
+bool machine_hold(struct machine *machine, GError **error)
+{
+    return may_change(machine, error) && stop(machine, DEVICE_STOP_COPY, error);
+}
+
+bool machine_release(struct machine *machine, GError **error)
+{
+    return !machine->paused || (may_change(machine, error) && go_on(machine, error));
+}
+
+bool machine_settle(struct machine *machine, GError **error)
+{
+    return may_change(machine, error) && set_devices(machine, DEVICE_STOP, error);
 }

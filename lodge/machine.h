@@ -88,11 +88,14 @@ struct machine {
     struct display *display; /* what the guest shows, and input for it */
     GPtrArray *displays;     /* struct display_output *, what --display opened */
     struct typist *typist;
-    bool console_visible; /* some console is on our terminal */
-    bool paused;          /* by the control socket */
-    bool changing;        /* in machine_pause() or machine_resume() */
-    GPtrArray *waiting;   /* struct request *, that came meanwhile */
-    bool crash_pending;   /* atomic: SHUTDOWN_CRASH_LOADED is on its way */
+    bool console_visible;    /* some console is on our terminal */
+    bool paused;             /* by the control socket */
+    bool changing;           /* in machine_pause() or machine_resume() */
+    bool migrating;          /* stop, cont and snapshots are refused meanwhile */
+    bool arriving;           /* a migration's target, until it starts */
+    struct migrate *migrate; /* the last one from here, or NULL */
+    GPtrArray *waiting;      /* struct request *, that came meanwhile */
+    bool crash_pending;      /* atomic: SHUTDOWN_CRASH_LOADED is on its way */
     struct log_limit guest_reports;
     unsigned resets; /* atomic */
     /* The end, once there is one; only the first counts. */
@@ -120,6 +123,15 @@ bool machine_start(struct machine *machine, GError **error);
  * leaves a paused machine paused. */
 bool machine_pause(struct machine *machine, GError **error);
 bool machine_resume(struct machine *machine, GError **error);
+
+/*
+ * For migrations. Hold: stops the guest as machine_pause does, and on, so that its devices may be
+ * saved. Release: the guest goes on after it (or is not touched, if it was not held). Settle: it stays
+ * stopped, as after machine_pause. Start: of one that arrived, when all is loaded.
+ */
+bool machine_hold(struct machine *machine, GError **error);
+bool machine_release(struct machine *machine, GError **error);
+bool machine_settle(struct machine *machine, GError **error);
 
 /* Ends the machine for @reason, or resets it. Any thread. */
 void machine_request(struct machine *machine, enum shutdown_reason reason, int status,

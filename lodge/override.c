@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "backends/char/char.h"
 #include "lodge/configuration.h"
 #include "lodge/options.h"
 
@@ -161,7 +162,7 @@ static bool change_device(struct device_config *target, const struct options *ch
     json_object_iter_init(&iter, given);
     while (json_object_iter_next(&iter, &key, &node))
         json_object_set_member(merged, key, json_node_copy(node));
-    options = options_from_json(device_type_options(target->type), what, merged, error);
+    options = options_from_json(device_type_change_options(target->type), what, merged, error);
     if (!options)
         return false;
     options_free(target->options);
@@ -179,6 +180,50 @@ bool config_override_device(struct config *config, const struct device_type *typ
     target = change ? find_target(config, type, change, error) : NULL;
     return target && check_keys(target, change, error) &&
            change_device(target, change, options_what(target->options), error);
+}
+
+/* ---- what comes from another host ---- */
+
+/* A console without a backend is another device for the guest: it keeps one that goes nowhere. */
+void config_drop_foreign(JsonObject *device, const struct device_type *type)
+{
+    bool console = json_object_has_member(device, "type") && type->host == char_options;
+
+    drop_host_keys(type, device);
+    if (console)
+        json_object_set_string_member(device, "type", "null");
+}
+
+/* Only what makes the machine what it is. */
+void config_drop_foreign_run(JsonObject *run)
+{
+    static const char *const kept[] = {"memory", "cpus", "io-threads", "defaults"};
+    g_autoptr(GList) keys = json_object_get_members(run);
+
+    for (GList *key = keys; key; key = key->next) {
+        bool keep = false;
+
+        for (unsigned i = 0; i < G_N_ELEMENTS(kept); i++)
+            keep |= !strcmp(kept[i], key->data);
+        if (!keep)
+            json_object_remove_member(run, key->data);
+    }
+}
+
+bool config_check_complete(struct config *config, GError **error)
+{
+    for (guint i = 0; i < config->devices->len; i++) {
+        struct device_config *device = g_ptr_array_index(config->devices, i);
+        g_autoptr(JsonObject) object = options_to_json(device->options, false);
+        struct options *options = options_from_json(device_type_options(device->type),
+                                                    options_what(device->options), object, error);
+
+        if (!options)
+            return false;
+        options_free(device->options);
+        device->options = options;
+    }
+    return true;
 }
 
 /* ---- the console ---- */

@@ -29,6 +29,7 @@ static const struct {
     {SHUTDOWN_WATCHDOG, EXIT_WATCHDOG, "the guest's watchdog expired"},
     {SHUTDOWN_INTERNAL_ERROR, EXIT_INTERNAL_ERROR, "the guest can't go on"},
     {SHUTDOWN_QUIT, EXIT_POWER_OFF, NULL},
+    {SHUTDOWN_MIGRATED, EXIT_POWER_OFF, NULL},
     {SHUTDOWN_TIMEOUT, EXIT_TIMEOUT, "the guest did not end in time"},
 };
 

@@ -15,6 +15,7 @@
 
 #include "lodge/commands.h"
 #include "lodge/exitcode.h"
+#include "lodge/incoming.h"
 #include "lodge/snapshot.h"
 #include "vmm/vcpu_state.h"
 
@@ -81,6 +82,18 @@ static bool open_memory(struct restore *restore, const char *folder, GError **er
                        ": it is truncated, or not of this snapshot",
                        path, (guint64)st.st_size, (guint64)total);
     return true;
+}
+
+struct restore *restore_from_stream(const uint8_t *data, size_t size, GError **error)
+{
+    struct restore *restore = g_new0(struct restore, 1);
+
+    restore->memory_fd = -1;
+    restore->snapshot = snapshot_decode(data, size, error);
+    if (restore->snapshot && check_sections(restore, error))
+        return restore;
+    restore_close(restore);
+    return NULL;
 }
 
 struct restore *restore_open(const char *folder, GError **error)
@@ -151,16 +164,16 @@ static bool same_shape(const struct config *saved, const struct config *config, 
     return true;
 }
 
-struct config *restore_config(const struct restore *restore, char **argv, GError **error)
+struct config *restore_config_text(const char *text, size_t size, bool foreign, char **argv,
+                                   GError **error)
 {
-    const struct snapshot_section *section =
-        snapshot_find(restore->snapshot, SNAPSHOT_CONFIG, NULL);
-    const char *text = (const char *)section->data;
     char *none[] = {NULL};
     g_autoptr(config_t) saved = NULL, config = NULL;
 
-    saved = config_from_saved(text, section->size, none, error);
-    config = saved ? config_from_saved(text, section->size, argv, error) : NULL;
+    saved = config_from_saved(text, size, CONFIG_INCOMPLETE | (foreign ? CONFIG_FOREIGN : 0), none,
+                              error);
+    config =
+        saved ? config_from_saved(text, size, foreign ? CONFIG_FOREIGN : 0, argv, error) : NULL;
     if (!config) {
         g_prefix_error(error, "restore: ");
         return NULL;
@@ -168,6 +181,14 @@ struct config *restore_config(const struct restore *restore, char **argv, GError
     if (!same_shape(saved, config, error))
         return NULL;
     return g_steal_pointer(&config);
+}
+
+struct config *restore_config(const struct restore *restore, char **argv, GError **error)
+{
+    const struct snapshot_section *section =
+        snapshot_find(restore->snapshot, SNAPSHOT_CONFIG, NULL);
+
+    return restore_config_text((const char *)section->data, section->size, false, argv, error);
 }
 
 /* ---- the machine ---- */
@@ -252,11 +273,17 @@ static bool load_devices(const struct restore *restore, struct machine *machine,
     return true;
 }
 
-bool restore_machine(const struct restore *restore, struct machine *machine, GError **error)
+bool restore_load(const struct restore *restore, struct machine *machine, GError **error)
 {
     return check_machine(restore, machine, error) &&
            devices_set_state(&machine->devices, DEVICE_RESUMING, TIMEOUT_MS, error) &&
            load_kvm(restore, machine, error) && load_devices(restore, machine, error) &&
+           devices_set_state(&machine->devices, DEVICE_STOP, TIMEOUT_MS, error);
+}
+
+bool restore_machine(const struct restore *restore, struct machine *machine, GError **error)
+{
+    return restore_load(restore, machine, error) &&
            (!machine->vmgenid || vmgenid_renew(machine->vmgenid, error)) &&
            devices_set_state(&machine->devices, DEVICE_RUNNING, TIMEOUT_MS, error);
 }
@@ -338,26 +365,52 @@ int command_inspect(char **argv)
     return 0;
 }
 
-int command_restore(char **argv)
+static int restore_folder(const char *folder, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    struct restore *restore;
-    struct config *config;
-    int code;
+    struct restore *restore = restore_open(folder, &error);
+    struct config *config = restore ? restore_config(restore, argv, &error) : NULL;
+    int code = config ? run_restored(config, restore) : complain(error->message);
 
-    if (wants_help(argv)) {
-        printf(
-            "Usage: lodge restore FOLDER [OPTION...]\n\nGoes on with the guest that `lodge ctl "
-            "SOCKET snapshot FOLDER` saved. Options are those of\n`lodge run` that do not change "
-            "the machine: --control, --timeout, --result, --log, ...\nA device's option "
-            "changes what the saved one has on the host:\n\n"
-            "  lodge restore FOLDER --disk path=copy.img --console off\n"
-            "  lodge restore FOLDER --disk id=disk1,snapshot=on --share tag=src,path=/other\n");
-        return argv[0] ? 0 : EXIT_LODGE;
-    }
-    restore = restore_open(argv[0], &error);
-    config = restore ? restore_config(restore, argv + 1, &error) : NULL;
-    code = config ? run_restored(config, restore) : complain(error->message);
     restore_close(restore);
     return code;
+}
+
+static int restore_incoming(const char *address, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    struct incoming *incoming = incoming_accept(address, &error);
+    struct config *config = incoming ? incoming_config(incoming, argv, &error) : NULL;
+    int code;
+
+    if (incoming && !config)
+        incoming_tell_failed(incoming, NULL, error->message);
+    code = config ? run_incoming(config, incoming) : complain(error->message);
+    incoming_destroy(incoming);
+    return code;
+}
+
+int command_restore(char **argv)
+{
+    if (wants_help(argv)) {
+        printf(
+            "Usage: lodge restore FOLDER [OPTION...]\n"
+            "       lodge restore --listen unix:PATH|tcp:HOST:PORT [OPTION...]\n\n"
+            "Goes on with the guest that `lodge ctl SOCKET snapshot FOLDER` saved, or that `lodge "
+            "ctl SOCKET\nmigrate ADDRESS` sends. Options are those of `lodge run` that do not "
+            "change the machine: --control,\n--timeout, --result, --log, ... A device's option "
+            "changes what the saved one has on the host:\n\n"
+            "  lodge restore FOLDER --disk path=copy.img --console off\n"
+            "  lodge restore FOLDER --disk id=disk1,snapshot=on --share tag=src,path=/other\n\n"
+            "From tcp nothing is taken that names something on this host: files, folders, networks "
+            "and consoles\nbehind the guest's devices must be given so. The connection is "
+            "neither encrypted nor\nauthenticated: use it on networks you trust.\n");
+        return argv[0] ? 0 : EXIT_LODGE;
+    }
+    if (g_str_has_prefix(argv[0], "--listen="))
+        return restore_incoming(argv[0] + strlen("--listen="), argv + 1);
+    if (!strcmp(argv[0], "--listen"))
+        return argv[1] ? restore_incoming(argv[1], argv + 2)
+                       : complain("--listen needs an address: unix:PATH or tcp:HOST:PORT");
+    return restore_folder(argv[0], argv + 1);
 }

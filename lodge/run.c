@@ -17,12 +17,15 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "backends/block/block.h"
 #include "lodge/command.h"
 #include "lodge/commands.h"
 #include "lodge/control.h"
 #include "lodge/exitcode.h"
 #include "lodge/guest.h"
+#include "lodge/incoming.h"
 #include "lodge/machine.h"
+#include "lodge/migrate.h"
 #include "lodge/report.h"
 #include "lodge/snapshot.h"
 #include "vmm/log.h"
@@ -32,7 +35,8 @@
 /* One run: what has to be undone at its end. */
 struct run {
     struct config *config;
-    const struct restore *restore; /* to start from, or NULL: a kernel boots */
+    const struct restore *restore; /* to start from, or NULL */
+    struct incoming *incoming;     /* to receive from, or NULL: a kernel boots */
     struct machine *machine;
     struct guest *guest;
     struct command *command;
@@ -261,6 +265,11 @@ static bool find_boot(void *opaque, struct boot_config *boot, GError **error)
 {
     struct run *run = opaque;
 
+    if (run->config->saved_flags & CONFIG_FOREIGN && !options_given(run->config->run, "kernel")) {
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "it came from another host: give --kernel, --initrd and --params here");
+        return false;
+    }
     run->guest = guest_create(run->config, error);
     if (run->guest)
         guest_boot_config(run->guest, run->config, boot);
@@ -340,6 +349,39 @@ static bool ends_early(struct run *run)
     return run->early_end != SHUTDOWN_NONE;
 }
 
+static bool incoming_ended(void *opaque)
+{
+    const struct run *run = opaque;
+
+    return run->early_end != SHUTDOWN_NONE || run->machine->reason != SHUTDOWN_NONE;
+}
+
+/* As start(): receives the guest, and starts it when it is ours. */
+static bool start_incoming(struct run *run, GError **error)
+{
+    g_autoptr(GError) reason = NULL;
+
+    if (incoming_receive(run->incoming, run->machine, incoming_ended, run, &reason) &&
+        (run->started = machine_start(run->machine, &reason))) {
+        incoming_tell_running(run->incoming);
+        /* What ended it while it was not to be ended. */
+        if (run->early_end != SHUTDOWN_NONE)
+            machine_request(run->machine, run->early_end, run->early_status, NULL);
+        run->early_end = SHUTDOWN_NONE;
+        return true;
+    }
+    incoming_tell_failed(run->incoming, run->machine, reason->message);
+    if (run->early_end == SHUTDOWN_NONE && run->machine->reason == SHUTDOWN_NONE) {
+        g_propagate_error(error, g_steal_pointer(&reason));
+        return false;
+    }
+    if (run->early_end == SHUTDOWN_NONE) {
+        run->early_end = run->machine->reason;
+        run->early_status = run->machine->status;
+    }
+    return true;
+}
+
 /* False with @error set: it can't be started. True with early_end set: it was not to be any more. */
 static bool start(struct run *run, GError **error)
 {
@@ -359,13 +401,16 @@ static bool start(struct run *run, GError **error)
         return false;
     if (run->restore)
         hooks.memory_fd = run->restore->memory_fd;
-    else
+    if (!run->restore && !run->incoming) {
         run->guest = guest_create(run->config, error);
-    if (!run->restore && !run->guest)
-        return false;
+        if (!run->guest)
+            return false;
+    }
     if (ends_early(run))
         return true;
+    block_defer_locks(run->incoming);
     run->machine = machine_create(run->config, &hooks, error);
+    block_defer_locks(false);
     if (!run->machine)
         return false;
     if (run->command)
@@ -375,6 +420,8 @@ static bool start(struct run *run, GError **error)
         if (!run->control)
             return false;
     }
+    if (run->incoming)
+        return start_incoming(run, error);
     if (run->guest)
         guest_boot_config(run->guest, run->config, &boot);
     if (run->restore ? !restore_machine(run->restore, run->machine, error)
@@ -446,7 +493,8 @@ static int conclude_failed(struct run *run, const char *message)
 static bool set_up(struct run *run, GError **error)
 {
     return check_result(run, error) && check_prepare(run, error) && set_up_log(run, error) &&
-           (run->restore || guest_complete_config(run->config, error)) && start(run, error);
+           (run->restore || run->incoming || guest_complete_config(run->config, error)) &&
+           start(run, error);
 }
 
 static int dry_run(struct run *run)
@@ -463,6 +511,8 @@ static int dry_run(struct run *run)
 
 static void finish(struct run *run)
 {
+    if (run->machine)
+        migrate_destroy(run->machine);
     control_destroy(run->control);
     loop_timer_destroy(run->timeout);
     command_destroy(run->command);
@@ -482,18 +532,22 @@ static int run_to_end(struct run *run)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!set_up(run, &error))
+    if (!set_up(run, &error)) {
+        if (run->incoming)
+            incoming_tell_failed(run->incoming, run->machine, error->message);
         return conclude_failed(run, error->message);
+    }
     setup_keep();
     if (run->early_end == SHUTDOWN_NONE)
         loop_run(loop_main());
     return run->early_end == SHUTDOWN_NONE ? conclude(run) : conclude_early(run);
 }
 
-int run_restored(struct config *config, const struct restore *restore)
+static int run_on(struct config *config, const struct restore *restore, struct incoming *incoming)
 {
     struct run run = {.config = config,
                       .restore = restore,
+                      .incoming = incoming,
                       .log_fd = -1,
                       .trace_fd = -1,
                       .started_ns = loop_now_ns()};
@@ -501,6 +555,16 @@ int run_restored(struct config *config, const struct restore *restore)
 
     finish(&run);
     return code;
+}
+
+int run_restored(struct config *config, const struct restore *restore)
+{
+    return run_on(config, restore, NULL);
+}
+
+int run_incoming(struct config *config, struct incoming *incoming)
+{
+    return run_on(config, NULL, incoming);
 }
 
 /* --from FOLDER among the options, which is not in @argv then; or NULL. */

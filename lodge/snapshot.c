@@ -96,12 +96,29 @@ static void put_u64(GByteArray *out, uint64_t value)
     g_byte_array_append(out, (const uint8_t *)&little, sizeof(little));
 }
 
-/* The memory file, and the section that says what lies where in it: gpa, size, offset of each. */
+/* The section that says what lies where in the memory file: gpa, size, offset of each. */
+static void add_places(struct machine *machine, struct snapshot *snapshot)
+{
+    g_autoptr(GByteArray) places = g_byte_array_new();
+    unsigned count;
+    const struct memory_region *regions = memory_regions(machine->memory, &count);
+    uint64_t offset = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (!(regions[i].flags & MEMORY_RAM))
+            continue;
+        put_u64(places, regions[i].gpa);
+        put_u64(places, regions[i].size);
+        put_u64(places, offset);
+        offset += regions[i].size;
+    }
+    snapshot_add(snapshot, SNAPSHOT_RAM, 1, "memory", places->data, places->len);
+}
+
 static bool save_memory(struct machine *machine, struct snapshot *snapshot, const char *folder,
                         GError **error)
 {
     g_autofree char *path = g_build_filename(folder, "memory", NULL);
-    g_autoptr(GByteArray) places = g_byte_array_new();
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     const struct memory_region *regions;
     uint64_t offset = 0;
@@ -113,9 +130,6 @@ static bool save_memory(struct machine *machine, struct snapshot *snapshot, cons
         if (!(regions[i].flags & MEMORY_RAM))
             continue;
         done = write_region(fd, &regions[i], offset);
-        put_u64(places, regions[i].gpa);
-        put_u64(places, regions[i].size);
-        put_u64(places, offset);
         offset += regions[i].size;
     }
     done = done && !fsync(fd);
@@ -123,7 +137,7 @@ static bool save_memory(struct machine *machine, struct snapshot *snapshot, cons
         set_errno_error(error, path, "can't be written");
     if (fd >= 0)
         close(fd);
-    snapshot_add(snapshot, SNAPSHOT_RAM, 1, "memory", places->data, places->len);
+    add_places(machine, snapshot);
     return done;
 }
 
@@ -141,7 +155,7 @@ static struct machine_device *entry_of(struct machine *machine, const struct dev
 }
 
 /* The configuration with what was chosen for it: names, slots, the kernel to boot again. */
-static char *saved_config(struct machine *machine)
+char *machine_saved_config(struct machine *machine)
 {
     JsonObject *object = config_to_save(machine->config);
     JsonArray *devices = json_object_get_array_member(object, "devices");
@@ -198,23 +212,43 @@ static bool save_devices(struct machine *machine, struct snapshot *snapshot, GEr
     return true;
 }
 
+/* All but memory. */
+static bool save_state(struct machine *machine, struct snapshot *snapshot, GError **error)
+{
+    g_autofree char *config = machine_saved_config(machine);
+
+    snapshot_add(snapshot, SNAPSHOT_CONFIG, 1, "config", config, strlen(config));
+    return save_kvm(machine, snapshot, error) && save_devices(machine, snapshot, error);
+}
+
 /* Everything is stopped. Memory last: a device's before_save may still publish to it. */
 static bool save_all(struct machine *machine, const char *folder, GError **error)
 {
     g_autoptr(snapshot_t) snapshot = snapshot_create();
     g_autofree char *path = g_build_filename(folder, "state", NULL);
-    g_autofree char *config = saved_config(machine);
 
-    snapshot_add(snapshot, SNAPSHOT_CONFIG, 1, "config", config, strlen(config));
-    return save_kvm(machine, snapshot, error) && save_devices(machine, snapshot, error) &&
-           save_memory(machine, snapshot, folder, error) && snapshot_write(snapshot, path, error);
+    return save_state(machine, snapshot, error) && save_memory(machine, snapshot, folder, error) &&
+           snapshot_write(snapshot, path, error);
+}
+
+GByteArray *machine_state(struct machine *machine, GError **error)
+{
+    g_autoptr(snapshot_t) snapshot = snapshot_create();
+
+    if (!save_state(machine, snapshot, error))
+        return NULL;
+    add_places(machine, snapshot);
+    return snapshot_encode(snapshot);
 }
 
 /* What can be known before anything stops. */
-static bool may_be_saved(struct machine *machine, GError **error)
+bool machine_may_be_saved(struct machine *machine, GError **error)
 {
     if (machine->reason != SHUTDOWN_NONE)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "snapshot: the guest has ended");
+    else if (machine->arriving || machine->migrating)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                    "snapshot: the guest is on its way from one monitor to another");
     else if (config_is_command(machine->config) && !machine->waits_for_command)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     "snapshot: a guest that runs one command can't be saved: the command's streams "
@@ -292,7 +326,7 @@ bool machine_snapshot(struct machine *machine, const char *path, bool stop, GErr
     g_autoptr(GError) reason = NULL;
     bool done;
 
-    if (!may_be_saved(machine, error) || !machine_pause(machine, error))
+    if (!machine_may_be_saved(machine, error) || !machine_pause(machine, error))
         return false;
     done = devices_set_state(&machine->devices, DEVICE_STOP_COPY, TIMEOUT_MS, error) &&
            save_to_folder(machine, clean, error);

@@ -29,6 +29,12 @@
  */
 bool machine_snapshot(struct machine *machine, const char *path, bool stop, GError **error);
 
+/* For migrations too: could it be saved now (nothing is stopped yet)? All but RAM of a machine whose
+ * devices are in STOP_COPY, as a stream of vmm/snapshot.h. The configuration in it, JSON. */
+bool machine_may_be_saved(struct machine *machine, GError **error);
+GByteArray *machine_state(struct machine *machine, GError **error);
+char *machine_saved_config(struct machine *machine);
+
 /* A snapshot to start from. */
 struct restore {
     struct snapshot *snapshot;
@@ -37,10 +43,17 @@ struct restore {
 
 /* Opens and checks all that can be without a machine. NULL with @error set. */
 struct restore *restore_open(const char *path, GError **error);
+/* The same from a stream alone; memory comes otherwise. */
+struct restore *restore_from_stream(const uint8_t *data, size_t size, GError **error);
 void restore_close(struct restore *restore); /* NULL is allowed */
 /* The saved configuration with the options of @argv over it; its shape can't change. */
 struct config *restore_config(const struct restore *restore, char **argv, GError **error);
-/* Loads KVM's state and the devices of a machine made with that configuration and memory; the devices
+/* The same of a text; @foreign: from another host, whose files and folders mean nothing here. */
+struct config *restore_config_text(const char *text, size_t size, bool foreign, char **argv,
+                                   GError **error);
+/* Loads KVM's state and the devices, which are in STOP then: all is checked, nothing runs. */
+bool restore_load(const struct restore *restore, struct machine *machine, GError **error);
+/* For a copy: the same, and a new generation id; the devices of a machine made with that configuration and memory
  * run then, the vCPUs don't yet. */
 bool restore_machine(const struct restore *restore, struct machine *machine, GError **error);
 /* What tells a copy of a guest that waits for its command from its twins: the fields of a COPY frame

@@ -114,6 +114,7 @@ const char *shutdown_reason_name(enum shutdown_reason reason)
         [SHUTDOWN_INTERNAL_ERROR] = "internal-error",
         [SHUTDOWN_QUIT] = "quit",
         [SHUTDOWN_TIMEOUT] = "timeout",
+        [SHUTDOWN_MIGRATED] = "migrated",
         [SHUTDOWN_COMMAND_DONE] = "command-done",
     };
 

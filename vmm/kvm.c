@@ -320,7 +320,8 @@ static int set_slot(struct vm *vm, const struct memory_region *region, uint64_t 
 {
     struct kvm_userspace_memory_region slot = {
         .slot = region->slot,
-        .flags = region->flags & MEMORY_READONLY ? KVM_MEM_READONLY : 0,
+        .flags = (region->flags & MEMORY_READONLY ? KVM_MEM_READONLY : 0) |
+                 (region->flags & MEMORY_RAM && vm->dirty_log ? KVM_MEM_LOG_DIRTY_PAGES : 0),
         .guest_phys_addr = region->gpa,
         .memory_size = size,
         .userspace_addr = (uintptr_t)region->host,
@@ -343,6 +344,55 @@ static void remove_region(void *opaque, const struct memory_region *region)
 
     if (ret < 0)
         log_warn("kvm", "memory slot %u can't be removed: %s", region->slot, g_strerror(-ret));
+}
+
+/* ---- dirty log ---- */
+
+static int set_dirty_log(struct vm *vm, bool on)
+{
+    unsigned count;
+    const struct memory_region *regions = memory_regions(vm->config.memory, &count);
+    int ret = 0;
+
+    vm->dirty_log = on;
+    for (unsigned i = 0; i < count && ret >= 0; i++)
+        if (regions[i].flags & MEMORY_RAM)
+            ret = set_slot(vm, &regions[i], regions[i].size); /* the same but for its flags */
+    return ret < 0 ? ret : 0;
+}
+
+int vm_dirty_start(struct vm *vm)
+{
+    int ret = set_dirty_log(vm, true);
+
+    if (ret < 0)
+        vm_dirty_stop(vm);
+    return ret;
+}
+
+void vm_dirty_stop(struct vm *vm)
+{
+    int ret = vm->dirty_log ? set_dirty_log(vm, false) : 0;
+
+    if (ret < 0)
+        log_warn("kvm", "the dirty log does not go off: %s", g_strerror(-ret));
+}
+
+int vm_dirty_sync(struct vm *vm, const struct memory_region *region, uint64_t *bitmap)
+{
+    size_t words = (region->size / MEMORY_PAGE_SIZE + 63) / 64;
+    g_autofree uint64_t *log = g_try_new0(uint64_t, words);
+    struct kvm_dirty_log request = {.slot = region->slot, .dirty_bitmap = log};
+    int ret;
+
+    if (!log)
+        return -ENOMEM;
+    ret = kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &request);
+    if (ret < 0)
+        return ret;
+    for (size_t i = 0; i < words; i++)
+        bitmap[i] |= log[i];
+    return 0;
 }
 
 /* ---- doorbells ---- */

@@ -21,6 +21,7 @@ enum shutdown_reason {
     SHUTDOWN_INTERNAL_ERROR, /* KVM can't go on; detail says why and what to do */
     SHUTDOWN_QUIT,           /* control socket or signal */
     SHUTDOWN_TIMEOUT,        /* --timeout */
+    SHUTDOWN_MIGRATED,       /* it goes on in another process */
     SHUTDOWN_COMMAND_DONE,   /* command mode: the command ended; status = exit status */
 };
 

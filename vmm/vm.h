@@ -67,6 +67,15 @@ void vm_pause(struct vm *vm); /* returns when no vCPU is in the guest or a handl
 void vm_resume(struct vm *vm);
 bool vm_is_running(const struct vm *vm);
 
+/*
+ * What the vCPUs and KVM itself write to RAM, by KVM's log (vmm/memory has what the monitor writes).
+ * Start marks nothing: the caller takes all pages for dirty then. Sync ORs the pages of @region that
+ * were written since the last call (or the start) into @bitmap, and forgets them. 0 or -errno.
+ */
+int vm_dirty_start(struct vm *vm);
+void vm_dirty_stop(struct vm *vm);
+int vm_dirty_sync(struct vm *vm, const struct memory_region *region, uint64_t *bitmap);
+
 /* Counters, any thread. */
 struct vm_stats {
     uint64_t exits; /* to user space */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "backends/block/driver.h"
@@ -78,7 +79,23 @@ void block_init(struct block *block, const struct block_ops *ops, struct loop *l
     block->block_size = 512;
     block->physical_block_size = 512;
     block->discard_granularity = 512;
+    block->lock_fd = -1;
     block_list_init(&block->rejected, &block->rejected_last);
+}
+
+int block_set_lock(const struct block *block, bool locked)
+{
+    struct flock lock = {
+        .l_type = !locked            ? F_UNLCK
+                  : block->read_only ? F_RDLCK
+                                     : F_WRLCK,
+        .l_whence = SEEK_SET,
+    };
+
+    if (block->lock_fd < 0 || fcntl(block->lock_fd, F_OFD_SETLK, &lock) == 0)
+        return 0;
+    /* Where nothing can be locked, it could not be at the start either. */
+    return errno == EAGAIN || errno == EACCES ? -EAGAIN : 0;
 }
 
 void block_finish(struct block *block)

@@ -82,6 +82,7 @@ struct block {
     void (*batch_done)(void *opaque);
     void *batch_opaque;
 
+    int lock_fd;                    /* holds the lock on the image, or would; -1: there is none */
     struct block *outer;            /* the decorator around this one; it counts and reports */
     struct block_request *rejected; /* to be completed by the next kick */
     struct block_request **rejected_last;
@@ -124,6 +125,14 @@ extern const char *const block_types[], *const block_engines[], *const block_fau
                                    .help = "which requests fail: same seed, same ones"             \
     }
 extern const struct option_spec block_options[];
+
+/*
+ * A machine that moves to another process takes its images along: while locks are deferred, images are
+ * opened without one, and the two monitors say when one gives them up and the other takes them. The
+ * first is for the program's thread that sets machines up; 0 or -EAGAIN (somebody else has it).
+ */
+void block_defer_locks(bool defer);
+int block_set_lock(const struct block *block, bool locked);
 
 /* Opens by options; the error names the option, the path, the cause and the remedy (missing file,
  * directory, no permission, read-only, in use by another lodge: the image is locked). */

@@ -144,6 +144,7 @@ struct block *block_fault_open(struct block *inner, const struct options *option
     fault->block.physical_block_size = inner->physical_block_size;
     fault->block.discard_granularity = inner->discard_granularity;
     fault->block.read_only = inner->read_only;
+    fault->block.lock_fd = inner->lock_fd;
     fault->block.can_discard = inner->can_discard;
     fault->block.can_write_zeroes = inner->can_write_zeroes;
     fault->inner = inner;

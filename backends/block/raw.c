@@ -336,12 +336,20 @@ static bool check_kind(struct raw_file *file, const struct stat *st, const struc
     return false;
 }
 
+static bool locks_deferred;
+
+void block_defer_locks(bool defer)
+{
+    locks_deferred = defer;
+}
+
 static bool lock_image(struct raw_file *file, const struct options *options, GError **error)
 {
     bool read_only = file->read_only;
     struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
 
-    if (!options_bool(options, "lock") || fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
+    if (!options_bool(options, "lock") || locks_deferred ||
+        fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
         return true;
     if (errno == EAGAIN || errno == EACCES) {
         options_set_error(error, options, "path",
@@ -617,6 +625,8 @@ struct block *block_raw_open(const struct options *options, bool read_only, stru
     }
     block_init(&raw.block, NULL, loop, options_string(options, "path"), NULL);
     if (open_file(&raw, options, error)) {
+        if (options_bool(options, "lock"))
+            raw.block.lock_fd = raw.file.lock_fd >= 0 ? raw.file.lock_fd : raw.file.fd;
         settle(&raw, options_bool(options, "discard"));
         block = create_engine(&raw, options, error);
     }
