@@ -14,6 +14,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "backends/rdma/rdma.h"
 #include "config.h"
 #include "lodge/commands.h"
 #include "lodge/guest.h"
@@ -158,6 +159,16 @@ static void check_libraries(void)
     }
 }
 
+static void report_rdma(void *opaque, bool usable, const char *finding, const char *remedy)
+{
+    report(usable ? "ok" : "note", "rdma", finding, remedy);
+}
+
+static void check_rdma(void)
+{
+    rdma_probe(report_rdma, NULL);
+}
+
 static void check_limits(void)
 {
     struct rlimit limit;
@@ -184,6 +195,7 @@ int command_doctor(char **argv)
     check_tap();
     check_uring();
     check_libraries();
+    check_rdma();
     check_limits();
     printf("%s\n",
            failed ? "Guests can't run on this host as it is." : "Guests can run on this host.");

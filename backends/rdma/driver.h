@@ -156,6 +156,7 @@ struct rdma *rdma_loopback_open(const struct options *options, struct dma *dma, 
                                 GError **error);
 struct rdma *rdma_verbs_open(const struct options *options, struct dma *dma, struct loop *loop,
                              GError **error);
+void rdma_verbs_probe(rdma_probe_fn found, void *opaque);
 struct rdma *rdma_null_open(const struct options *options, struct dma *dma, struct loop *loop,
                             GError **error);
 

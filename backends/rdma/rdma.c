@@ -62,6 +62,16 @@ struct rdma *rdma_open(const struct options *options, struct dma *dma, struct lo
     return NULL;
 }
 
+void rdma_probe(rdma_probe_fn found, void *opaque)
+{
+#ifdef HAVE_LIBIBVERBS
+    rdma_verbs_probe(found, opaque);
+#else
+    found(opaque, false, "libibverbs is not built in: --rdma has loopback only",
+          "install libibverbs-dev and build again");
+#endif
+}
+
 void rdma_init(struct rdma *rdma, const struct rdma_ops *ops, const char *implementation,
                struct dma *dma, struct loop *loop)
 {

@@ -119,6 +119,13 @@ struct rdma_client_ops {
 extern const char *const rdma_backends[];
 extern const struct option_spec rdma_options[];
 
+/*
+ * What the host has for backend=verbs, one line each, in words for a user: devices, their ports and GIDs,
+ * and what is missing with its remedy (or NULL). For lodge doctor; any thread, takes nothing.
+ */
+typedef void (*rdma_probe_fn)(void *opaque, bool usable, const char *finding, const char *remedy);
+void rdma_probe(rdma_probe_fn found, void *opaque);
+
 /* Opens by options. NULL with @error set (OPTIONS_ERROR), nothing left behind. @dma outlives it. */
 struct rdma *rdma_open(const struct options *options, struct dma *dma, struct loop *loop,
                        GError **error);

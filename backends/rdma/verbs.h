@@ -6,6 +6,7 @@
  *   verbs_memory.c  guest pages as one range of addresses, registered; locked memory
  *   verbs_qp.c      queue pairs, shared receive queues, work
  *   verbs_gid.c     GIDs of the host's port
+ *   verbs_probe.c   what there is, for lodge doctor
  *
  * Objects are the host's own, one for one; keys, queue pair numbers and addresses too (a region is
  * registered at the address that the guest uses), so posting translates nothing, but keys of DMA
