@@ -9,6 +9,9 @@ if [ "$(id -u)" = 0 ] && [ -z "${LODGE_E2E_NAMESPACE-}" ]; then
 fi
 . "$(dirname "$0")/../lib.sh"
 [ -z "${LODGE_E2E_NAMESPACE-}" ] || ip link set lo up
+# The emulator's fault that guests with several CPUs run into (docs/testing.md) also meets one with a single
+# CPU, when others are as busy as they are here: all on one CPU, it does not.
+[ -z "${LODGE_LAB-}" ] || taskset -pc 0 $$ >/dev/null
 cd "$work" || exit 1
 export peer=$(realpath "$here/../net-peer")
 export transfer=${LODGE_E2E_TRANSFER:-$((1 << 30))} # bytes of the largest transfer
@@ -29,7 +32,7 @@ export tap
 
 # ---- one guest with many interfaces: eth0 for the host's user mode, eth1 to eth6 other rings, eth7 a tap ----
 
-in_guest 'interfaces' -eLODGE_E2E_TIMES -epeer -etransfer -etap \
+in_guest 'interfaces' -v -eLODGE_E2E_TIMES -epeer -etransfer -etap \
     --params='lodge.ip=eth0:10.0.2.15/24:10.0.2.2:10.0.2.3' ${tap:+--params=lodge.ip=eth7:10.77.0.2/24} \
     --net=type=user,pcap=user.pcap,mac=02:00:00:00:00:0a \
     --net=type=user,packed=off,event-idx=off,indirect=off --net=type=user,packed=off --net=type=user,event-idx=off,indirect=off \
@@ -152,7 +155,7 @@ check 'the cable is unplugged and plugged in during a transfer' '
     for i in 1 2 3; do ctl set-link card up=off && sleep 0.3 && ctl set-link card up=on && sleep 0.5 || exit 1; done
     wait $transfer'
 
-in_guest 'two guests' -epeer --net=type=stream,path=stream,mtu=1500 --net=type=dgram,local=two,path=one \
+in_guest 'two guests' -v -epeer --net=type=stream,path=stream,mtu=1500 --net=type=dgram,local=two,path=one \
     --params=lodge.ip=eth0:10.78.0.2/24 --params=lodge.ip=eth1:10.79.0.2/24 <<'END'
 mib=$((1 << 20))
 small=1,1447,1448,1449,65535,65536,65537,200000
