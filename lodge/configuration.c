@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "config.h"
 #include "lodge/options.h"
 
 #define CONFIG_MAX_FILE     (1u << 20)
@@ -206,6 +207,39 @@ static char *take_model(const char *text, const struct cli_option *option,
     return found ? g_string_free(g_steal_pointer(&rest), FALSE) : g_strdup(text);
 }
 
+#ifdef HAVE_LIBSLIRP
+#define DEFAULT_NIC "type=user"
+#else
+#define DEFAULT_NIC "type=null"
+#endif
+
+/* "--rdma backend=...,net=type=...": an adapter is the second function of a vmxnet3's slot, so it brings
+ * one along, of which everything after net= is. What is before it in @text; the caller frees it. */
+static char *take_nic(struct config *config, const char *text, const char *what, GError **error)
+{
+    const struct device_type *nic = device_type_find("vmxnet3");
+    const char *of_nic = DEFAULT_NIC;
+    const char *item = text, *end = text + strlen(text);
+    g_autofree char *what_nic = g_strconcat(what, ": net", NULL);
+
+    for (size_t length; *item; item += length + (item[length] == ',')) {
+        length = item_length(item);
+        if (g_str_has_prefix(item, "net=")) {
+            of_nic = item + strlen("net=");
+            end = item > text ? item - 1 : item;
+            break;
+        }
+    }
+    if (*item && config->restoring) {
+        g_set_error(error, OPTIONS_ERROR, 0, "%s: use --net model=vmxnet3 to change its interface",
+                    what_nic);
+        return NULL;
+    }
+    if (!config->restoring && !config_add_device(config, nic, what_nic, of_nic, error))
+        return NULL;
+    return g_strndup(text, (gsize)(end - text));
+}
+
 static bool apply_option(struct config *config, JsonObject *run, const struct cli_option *option,
                          const char *value, GError **error)
 {
@@ -228,8 +262,10 @@ static bool apply_option(struct config *config, JsonObject *run, const struct cl
     if (!strcmp(option->name, "device"))
         return add_generic_device(config, value, error);
     type = find_type(option->type, what, NULL);
-    rest = !strcmp(option->name, "net") ? take_model(value ? value : "", option, &type, error)
-                                        : g_strdup(value ? value : "");
+    value = value ? value : "";
+    rest = !strcmp(option->name, "net")    ? take_model(value, option, &type, error)
+           : !strcmp(option->name, "rdma") ? take_nic(config, value, what, error)
+                                           : g_strdup(value);
     return rest && add_or_change(config, type, what, rest, error);
 }
 

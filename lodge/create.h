@@ -12,6 +12,7 @@ DECLARE_CREATE(acpi);
 DECLARE_CREATE(boot_timing);
 DECLARE_CREATE(debug_exit);
 DECLARE_CREATE(pvpanic);
+DECLARE_CREATE(pvrdma);
 DECLARE_CREATE(rtc);
 DECLARE_CREATE(serial);
 DECLARE_CREATE(virtio_9p);

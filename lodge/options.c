@@ -70,6 +70,8 @@ const struct cli_option cli_options[] = {
     {'d', "disk", NULL, "virtio-blk", "path=FILE[,KEY=VALUE...]", "a disk"},
     {'n', "net", NULL, "virtio-net", "type=TYPE[,KEY=VALUE...]",
      "a network interface; model=vmxnet3: not virtio-net"},
+    {0, "rdma", NULL, "pvrdma", "backend=BACKEND[,KEY=VALUE...][,net=...]",
+     "an RDMA adapter and its network interface (net=: of that, to the end)"},
     {0, "share", NULL, "virtio-9p", "path=FOLDER,tag=TAG[,readonly]", "a shared host folder"},
     {0, "serial", NULL, "serial", "type=TYPE[,KEY=VALUE...]", "a serial port"},
     {0, "rng", NULL, "virtio-rng", "[KEY=VALUE...]", "an entropy source"},

@@ -35,7 +35,7 @@ struct pvr_creation {
 
 /* ---- capabilities ---- */
 
-void command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version)
+void pvr_command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version)
 {
     const struct rdma_limits *limits = &pvrdma->limits;
     uint8_t mac[6];
@@ -152,7 +152,7 @@ static int create_uc(struct pvrdma *pvrdma, const union pvr_request *req, union 
     if (!bar->mapped || pfn <= first || pfn - first >= PVRDMA_MAX_UAR)
         return -EINVAL;
     resp->handle.handle = (uint32_t)(pfn - first);
-    return doorbell_open_context(pvrdma, resp->handle.handle);
+    return pvr_doorbell_open_context(pvrdma, resp->handle.handle);
 }
 
 static int destroy_uc(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
@@ -164,18 +164,18 @@ static int destroy_uc(struct pvrdma *pvrdma, const union pvr_request *req, union
         return -ENOENT;
     if (uar->objects || uar->qps->len || uar->srqs->len)
         return -EBUSY;
-    doorbell_close_context(pvrdma, page);
+    pvr_doorbell_close_context(pvrdma, page);
     return 0;
 }
 
 static int create_pd(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return pd_create(pvrdma, req->handle.handle, &resp->handle.handle);
+    return pvr_pd_create(pvrdma, req->handle.handle, &resp->handle.handle);
 }
 
 static int destroy_pd(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return pd_destroy(pvrdma, req->handle.handle);
+    return pvr_pd_destroy(pvrdma, req->handle.handle);
 }
 
 /* ---- memory regions ---- */
@@ -197,7 +197,7 @@ static void fill_mr(const struct pvr_mr *mr, union pvr_response *resp)
 
 static void remove_mr(struct pvrdma *pvrdma, struct pvr_mr *mr)
 {
-    handles_remove(&pvrdma->mrs, mr->handle);
+    pvr_handles_remove(&pvrdma->mrs, mr->handle);
     g_free(mr);
 }
 
@@ -240,14 +240,14 @@ static void mr_done(void *opaque, struct rdma_mr *mr, int error)
     }
 }
 
-void command_forget(struct pvrdma *pvrdma)
+void pvr_command_forget(struct pvrdma *pvrdma)
 {
     if (pvrdma->creation)
         pvrdma->creation->forgotten = true;
     pvrdma->creation = NULL;
 }
 
-void command_abandon(struct pvr_creation *creation)
+void pvr_command_abandon(struct pvr_creation *creation)
 {
     creation->forgotten = true;
     creation->mr = NULL;
@@ -286,7 +286,7 @@ static int mr_attributes(struct pvrdma *pvrdma, const struct pvr_cmd_create_mr *
 
 static int create_mr(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    struct pvr_pd *pd = handles_get(&pvrdma->pds, req->create_mr.pd_handle);
+    struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, req->create_mr.pd_handle);
     struct rdma_mr_attributes attributes = {0};
     struct pvr_creation *creation;
     struct pvr_mr *mr;
@@ -302,7 +302,7 @@ static int create_mr(struct pvrdma *pvrdma, const union pvr_request *req, union 
         return ret;
     mr = g_new0(struct pvr_mr, 1);
     mr->pd = pd;
-    mr->handle = handles_add(&pvrdma->mrs, mr);
+    mr->handle = pvr_handles_add(&pvrdma->mrs, mr);
     if (mr->handle == PVRDMA_NO_HANDLE) {
         g_free(attributes.pages);
         g_free(mr);
@@ -329,7 +329,7 @@ static int create_mr(struct pvrdma *pvrdma, const union pvr_request *req, union 
 
 static int destroy_mr(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return mr_destroy(pvrdma, req->handle.handle);
+    return pvr_mr_destroy(pvrdma, req->handle.handle);
 }
 
 /* ---- queues ---- */
@@ -337,42 +337,42 @@ static int destroy_mr(struct pvrdma *pvrdma, const union pvr_request *req, union
 static int create_cq(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
     resp->create_cq.cqe = req->create_cq.cqe;
-    return cq_create(pvrdma, &req->create_cq, &resp->create_cq.cq_handle);
+    return pvr_cq_create(pvrdma, &req->create_cq, &resp->create_cq.cq_handle);
 }
 
 static int destroy_cq(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return cq_destroy(pvrdma, req->handle.handle);
+    return pvr_cq_destroy(pvrdma, req->handle.handle);
 }
 
 static int create_srq(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return srq_create(pvrdma, &req->create_srq, &resp->handle.handle);
+    return pvr_srq_create(pvrdma, &req->create_srq, &resp->handle.handle);
 }
 
 static int destroy_srq(struct pvrdma *pvrdma, const union pvr_request *req,
                        union pvr_response *resp)
 {
-    return srq_destroy(pvrdma, req->handle.handle);
+    return pvr_srq_destroy(pvrdma, req->handle.handle);
 }
 
 static int modify_srq(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
     const struct pvr_cmd_modify_srq *cmd = &req->modify_srq;
-    struct pvr_srq *srq = handles_get(&pvrdma->srqs, cmd->srq_handle);
+    struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, cmd->srq_handle);
 
     if (!srq)
         return -ENOENT;
     if (cmd->attr_mask != PVR_SRQ_LIMIT || cmd->attrs.srq_limit > srq->ring.entries)
         return -EINVAL;
     /* What is posted already counts against the limit. */
-    work_serve_srq(pvrdma, srq);
+    pvr_work_serve_srq(pvrdma, srq);
     return rdma_set_srq_limit(srq->srq, cmd->attrs.srq_limit);
 }
 
 static int query_srq(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    struct pvr_srq *srq = handles_get(&pvrdma->srqs, req->handle.handle);
+    struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, req->handle.handle);
     struct pvr_srq_attr *attrs = &resp->query_srq.attrs;
     uint32_t max_wr, max_sge, limit;
     int ret = srq ? rdma_query_srq(srq->srq, &max_wr, &max_sge, &limit) : -ENOENT;
@@ -388,7 +388,7 @@ static int create_qp(struct pvrdma *pvrdma, const union pvr_request *req, union 
 {
     const struct pvr_cmd_create_qp *cmd = &req->create_qp;
     struct pvr_qp *qp;
-    int ret = qp_create(pvrdma, cmd, &qp);
+    int ret = pvr_qp_create(pvrdma, cmd, &qp);
 
     if (ret)
         return ret;
@@ -411,7 +411,7 @@ static int create_qp(struct pvrdma *pvrdma, const union pvr_request *req, union 
 
 static int destroy_qp(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    return qp_destroy(pvrdma, req->handle.handle);
+    return pvr_qp_destroy(pvrdma, req->handle.handle);
 }
 
 /* The driver's attribute bits and the backend's; the first ones are the same in both. */
@@ -501,7 +501,7 @@ static int attributes_from_driver(const struct pvr_qp_attr *attrs, uint32_t mask
 static int modify_qp(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
     const struct pvr_cmd_modify_qp *cmd = &req->modify_qp;
-    struct pvr_qp *qp = qp_find(pvrdma, cmd->qp_handle);
+    struct pvr_qp *qp = pvr_qp_find(pvrdma, cmd->qp_handle);
     struct rdma_qp_attributes attributes;
     uint32_t mask;
     int ret;
@@ -519,13 +519,13 @@ static int modify_qp(struct pvrdma *pvrdma, const union pvr_request *req, union 
         qp->state = attributes.state;
         qp->failed = qp->failed && qp->state != RDMA_QPS_RESET;
     }
-    work_serve_qp(pvrdma, qp); /* what was posted before the state allowed it */
+    pvr_work_serve_qp(pvrdma, qp); /* what was posted before the state allowed it */
     return 0;
 }
 
 static int query_qp(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
-    struct pvr_qp *qp = qp_find(pvrdma, req->query_qp.qp_handle);
+    struct pvr_qp *qp = pvr_qp_find(pvrdma, req->query_qp.qp_handle);
     struct pvr_qp_attr *attrs = &resp->query_qp.attrs;
     struct rdma_qp_attributes a;
     int ret = qp ? rdma_query_qp(qp->qp, &a) : -ENOENT;
@@ -589,19 +589,19 @@ static const struct command commands[PVR_COMMANDS] = {
     [PVR_CMD_DESTROY_SRQ] = {"DESTROY_SRQ", destroy_srq},
 };
 
-const char *command_name(uint32_t command)
+const char *pvr_command_name(uint32_t command)
 {
     return command < PVR_COMMANDS ? commands[command].name : "unknown";
 }
 
-void command_run(struct pvrdma *pvrdma)
+void pvr_command_run(struct pvrdma *pvrdma)
 {
     union pvr_request req;
     union pvr_response resp = {0};
     const struct command *command;
     int ret = -EOPNOTSUPP;
 
-    command_forget(pvrdma);
+    pvr_command_forget(pvrdma);
     if (!pvrdma->ready || !pvrdma->active) {
         pvrdma->error = ENODEV;
         pvrdma_guest_error(pvrdma, "a command before the device is active");
@@ -616,10 +616,10 @@ void command_run(struct pvrdma *pvrdma)
     resp.hdr.response = req.hdr.response;
     if (command && command->run)
         ret = command->run(pvrdma, &req, &resp);
-    trace_pvrdma_command(pvrdma->function.device.name, command_name(req.hdr.cmd), ret);
+    trace_pvrdma_command(pvrdma->function.device.name, pvr_command_name(req.hdr.cmd), ret);
     if (ret < 0) {
         log_debug(pvrdma->function.device.name, "command %u (%s) failed: %s", req.hdr.cmd,
-                  command_name(req.hdr.cmd), g_strerror(-ret));
+                  pvr_command_name(req.hdr.cmd), g_strerror(-ret));
         if (req.hdr.cmd == PVR_CMD_MODIFY_QP)
             resp.hdr.err = (uint8_t)-ret;
         else

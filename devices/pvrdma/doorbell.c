@@ -36,9 +36,9 @@ static void serve_context(struct pvrdma *pvrdma, struct pvr_uar *uar)
     trace_pvrdma_doorbell(pvrdma->function.device.name, uar->page, uar->qps->len + uar->srqs->len);
     /* Receives first: what is sent may be meant for them. */
     for (guint i = 0; i < uar->srqs->len; i++)
-        work_serve_srq(pvrdma, g_ptr_array_index(uar->srqs, i));
+        pvr_work_serve_srq(pvrdma, g_ptr_array_index(uar->srqs, i));
     for (guint i = 0; i < uar->qps->len; i++)
-        work_serve_qp(pvrdma, g_ptr_array_index(uar->qps, i));
+        pvr_work_serve_qp(pvrdma, g_ptr_array_index(uar->qps, i));
 }
 
 static void on_doorbell(void *opaque)
@@ -66,7 +66,7 @@ static int watch(struct pvr_uar *uar)
 
 static const unsigned queue_registers[] = {PVR_UAR_QP, PVR_UAR_SRQ};
 
-int doorbell_open_context(struct pvrdma *pvrdma, uint32_t page)
+int pvr_doorbell_open_context(struct pvrdma *pvrdma, uint32_t page)
 {
     struct pvr_uar *uar = &pvrdma->uars[page];
     int ret;
@@ -80,11 +80,11 @@ int doorbell_open_context(struct pvrdma *pvrdma, uint32_t page)
                                         uar->fd);
     uar->used = !ret;
     if (ret)
-        doorbell_close_context(pvrdma, page);
+        pvr_doorbell_close_context(pvrdma, page);
     return ret;
 }
 
-void doorbell_close_context(struct pvrdma *pvrdma, uint32_t page)
+void pvr_doorbell_close_context(struct pvrdma *pvrdma, uint32_t page)
 {
     struct pvr_uar *uar = &pvrdma->uars[page];
 
@@ -97,7 +97,7 @@ void doorbell_close_context(struct pvrdma *pvrdma, uint32_t page)
 
 /* ---- completion queues ---- */
 
-void doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
+void pvr_doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     if (pvrdma->poll_bells == MAX_POLL_BELLS)
         return;
@@ -107,7 +107,7 @@ void doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
     pvrdma->poll_bells += cq->poll_bell;
 }
 
-void doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
+void pvr_doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     if (!cq->poll_bell)
         return;
@@ -120,7 +120,7 @@ void doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 
 static void cq_doorbell(struct pvrdma *pvrdma, struct pvr_uar *uar, uint32_t value)
 {
-    struct pvr_cq *cq = handles_get(&pvrdma->cqs, value & PVR_UAR_HANDLE);
+    struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, value & PVR_UAR_HANDLE);
 
     if (!cq || cq->uar != uar)
         return;
@@ -131,10 +131,10 @@ static void cq_doorbell(struct pvrdma *pvrdma, struct pvr_uar *uar, uint32_t val
     else if (value & PVR_UAR_CQ_ARM_SOL && cq->armed == PVR_NOT_ARMED)
         cq->armed = PVR_ARMED_SOLICITED;
     if (cq->notify)
-        event_notify(pvrdma, cq);
+        pvr_event_notify(pvrdma, cq);
 }
 
-void doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value)
+void pvr_doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value)
 {
     uint64_t page = offset / PVR_PAGE_SIZE;
     unsigned at = offset % PVR_PAGE_SIZE;
@@ -157,30 +157,30 @@ static void on_again(void *opaque)
 
     pthread_mutex_lock(&pvrdma->lock);
     if (pvrdma->running && pvrdma->active)
-        work_again(pvrdma);
+        pvr_work_again(pvrdma);
     pthread_mutex_unlock(&pvrdma->lock);
 }
 
-void doorbell_again(struct pvrdma *pvrdma)
+void pvr_doorbell_again(struct pvrdma *pvrdma)
 {
     eventfd_write(pvrdma->again_fd, 1);
 }
 
-void doorbell_ring_all(struct pvrdma *pvrdma)
+void pvr_doorbell_ring_all(struct pvrdma *pvrdma)
 {
     for (uint32_t i = 0; i < PVRDMA_MAX_UAR; i++)
         if (pvrdma->uars[i].used)
             eventfd_write(pvrdma->uars[i].fd, 1);
     for (uint32_t i = 0; i < pvrdma->cqs.size; i++) {
-        struct pvr_cq *cq = handles_get(&pvrdma->cqs, i);
+        struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, i);
 
         if (cq)
             cq->more = true;
     }
-    doorbell_again(pvrdma);
+    pvr_doorbell_again(pvrdma);
 }
 
-int doorbell_init(struct pvrdma *pvrdma, GError **error)
+int pvr_doorbell_init(struct pvrdma *pvrdma, GError **error)
 {
     for (uint32_t i = 0; i < PVRDMA_MAX_UAR; i++)
         pvrdma->uars[i] = (struct pvr_uar){
@@ -209,7 +209,7 @@ static void close_fd(int fd)
         close(fd);
 }
 
-void doorbell_finish(struct pvrdma *pvrdma)
+void pvr_doorbell_finish(struct pvrdma *pvrdma)
 {
     for (uint32_t i = 0; i < PVRDMA_MAX_UAR; i++) {
         loop_fd_destroy(pvrdma->uars[i].source);

@@ -21,7 +21,7 @@ TRACE_EVENT(pvrdma_event, "%s type=%u info=%u", (const char *device, unsigned ty
             device, type, info)
 TRACE_EVENT(pvrdma_notify, "%s cq=%u", (const char *device, unsigned cq), device, cq)
 
-void event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info)
+void pvr_event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info)
 {
     struct pvr_eqe eqe = {type, info};
     int ret;
@@ -29,7 +29,7 @@ void event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info)
     if (!pvrdma->ready || dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE))
         return;
     trace_pvrdma_event(pvrdma->function.device.name, type, info);
-    ret = ring_put(&pvrdma->async_ring, pvrdma_dma(pvrdma), &eqe);
+    ret = pvr_ring_put(&pvrdma->async_ring, pvrdma_dma(pvrdma), &eqe);
     if (ret) {
         pvrdma->events_lost++;
         pvrdma_guest_error(pvrdma, "event %u is lost: the event ring %s", type,
@@ -39,7 +39,7 @@ void event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info)
     pvrdma_fire(pvrdma, PVR_VECTOR_ASYNC);
 }
 
-void event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq)
+void pvr_event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     struct pvr_cqne cqne = {cq->handle};
     int ret;
@@ -47,7 +47,7 @@ void event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq)
     if (!pvrdma->ready || dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE))
         return;
     trace_pvrdma_notify(pvrdma->function.device.name, cq->handle);
-    ret = ring_put(&pvrdma->notify_ring, pvrdma_dma(pvrdma), &cqne);
+    ret = pvr_ring_put(&pvrdma->notify_ring, pvrdma_dma(pvrdma), &cqne);
     cq->notify = ret != 0;
     if (ret)
         pvrdma_guest_error(pvrdma, "a notification waits: the notification ring %s",
@@ -62,23 +62,23 @@ static void queue_event(struct pvrdma *pvrdma, enum pvr_event_type type, enum rd
 
     switch (from) {
     case RDMA_EVENT_CQ_ERROR:
-        if (handles_get(&pvrdma->cqs, number))
-            work_fail_cq(pvrdma, handles_get(&pvrdma->cqs, number));
+        if (pvr_handles_get(&pvrdma->cqs, number))
+            pvr_work_fail_cq(pvrdma, pvr_handles_get(&pvrdma->cqs, number));
         break;
     case RDMA_EVENT_SRQ_ERROR:
     case RDMA_EVENT_SRQ_LIMIT:
-        if (handles_get(&pvrdma->srqs, number))
-            event_async(pvrdma, type, number);
+        if (pvr_handles_get(&pvrdma->srqs, number))
+            pvr_event_async(pvrdma, type, number);
         break;
     default:
-        qp = handles_get(&pvrdma->qps, number);
+        qp = pvr_handles_get(&pvrdma->qps, number);
         if (qp)
-            event_async(pvrdma, type, qp->handle);
+            pvr_event_async(pvrdma, type, qp->handle);
         break;
     }
 }
 
-void event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number)
+void pvr_event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number)
 {
     static const enum pvr_event_type types[] = {
         [RDMA_EVENT_CQ_ERROR] = PVR_EVENT_CQ_ERR,
@@ -104,7 +104,7 @@ void event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number
         ;
     else if (types[type] == PVR_EVENT_DEVICE_FATAL || types[type] == PVR_EVENT_PORT_ACTIVE ||
              types[type] == PVR_EVENT_PORT_ERR || types[type] == PVR_EVENT_GID_CHANGE)
-        event_async(pvrdma, types[type], 1);
+        pvr_event_async(pvrdma, types[type], 1);
     else
         queue_event(pvrdma, types[type], type, number);
     pthread_mutex_unlock(&pvrdma->lock);

@@ -69,12 +69,12 @@ struct ring {
 };
 
 /* How many elements a ring may hold: with an odd size, fewer than @entries. */
-uint32_t ring_depth(uint32_t entries);
+uint32_t pvr_ring_depth(uint32_t entries);
 /* Is there an element to be read (1: at *@element, 0: no, -EINVAL: indices are out of range)? */
-int ring_peek(const struct ring *ring, const void **element);
-void ring_consume(const struct ring *ring, struct dma *dma);
+int pvr_ring_peek(const struct ring *ring, const void **element);
+void pvr_ring_consume(const struct ring *ring, struct dma *dma);
 /* Puts an element of stride bytes: -ENOSPC, -EINVAL. */
-int ring_put(const struct ring *ring, struct dma *dma, const void *element);
+int pvr_ring_put(const struct ring *ring, struct dma *dma, const void *element);
 
 /* ---- resources.c ---- */
 
@@ -149,35 +149,35 @@ struct pvr_qp {
     bool more;
 };
 
-void *handles_get(const struct handles *handles, uint32_t handle);
+void *pvr_handles_get(const struct handles *handles, uint32_t handle);
 /* PVRDMA_NO_HANDLE when all are in use. A handle comes back as late as can be. */
-uint32_t handles_add(struct handles *handles, void *object);
-bool handles_set(struct handles *handles, uint32_t handle,
-                 void *object); /* false: taken, or none such */
-void handles_remove(struct handles *handles, uint32_t handle);
+uint32_t pvr_handles_add(struct handles *handles, void *object);
+bool pvr_handles_set(struct handles *handles, uint32_t handle,
+                     void *object); /* false: taken, or none such */
+void pvr_handles_remove(struct handles *handles, uint32_t handle);
 
-void resources_init(struct pvrdma *pvrdma);
-void resources_finish(struct pvrdma *pvrdma);
+void pvr_resources_init(struct pvrdma *pvrdma);
+void pvr_resources_finish(struct pvrdma *pvrdma);
 /* Forgets every object; the backend's are gone already (rdma_reset). */
-void resources_forget(struct pvrdma *pvrdma);
+void pvr_resources_forget(struct pvrdma *pvrdma);
 
-int pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle);
-int pd_destroy(struct pvrdma *pvrdma, uint32_t handle);
-int mr_destroy(struct pvrdma *pvrdma, uint32_t handle);
-int cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32_t *handle);
-int cq_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int pvr_pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle);
+int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int pvr_mr_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int pvr_cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32_t *handle);
+int pvr_cq_destroy(struct pvrdma *pvrdma, uint32_t handle);
 /* By the driver's name of it; or NULL. */
-struct pvr_qp *qp_find(struct pvrdma *pvrdma, uint32_t handle);
-int qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct pvr_qp **qp);
-int qp_destroy(struct pvrdma *pvrdma, uint32_t handle);
-int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle);
-int srq_destroy(struct pvrdma *pvrdma, uint32_t handle);
+struct pvr_qp *pvr_qp_find(struct pvrdma *pvrdma, uint32_t handle);
+int pvr_qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct pvr_qp **qp);
+int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle);
+int pvr_srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle);
+int pvr_srq_destroy(struct pvrdma *pvrdma, uint32_t handle);
 /* Bytes of a request with @sge entries. */
-uint32_t wqe_stride(uint32_t header, uint32_t sge);
+uint32_t pvr_wqe_stride(uint32_t header, uint32_t sge);
 /* Lays rings over the pages of an object; sizes were checked. */
-void qp_lay_out(struct pvr_qp *qp);
-void cq_lay_out(struct pvr_cq *cq, uint32_t entries);
-void srq_lay_out(struct pvr_srq *srq, uint32_t max_wr, uint32_t max_sge);
+void pvr_qp_lay_out(struct pvr_qp *qp);
+void pvr_cq_lay_out(struct pvr_cq *cq, uint32_t entries);
+void pvr_srq_lay_out(struct pvr_srq *srq, uint32_t max_wr, uint32_t max_sge);
 
 /* ---- the device ---- */
 
@@ -229,52 +229,52 @@ void pvrdma_drop(struct pvrdma *pvrdma);
 /* ---- command.c ---- */
 
 /* What is in the command slot; the answer goes to ERR, and with it or later to the response slot. */
-void command_run(struct pvrdma *pvrdma);
+void pvr_command_run(struct pvrdma *pvrdma);
 /* Its answer will not be waited for. */
-void command_forget(struct pvrdma *pvrdma);
-void command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version);
-const char *command_name(uint32_t command);
+void pvr_command_forget(struct pvrdma *pvrdma);
+void pvr_command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version);
+const char *pvr_command_name(uint32_t command);
 /* The region and its domain are gone, with everything else; an answer may still come. */
-void command_abandon(struct pvr_creation *creation);
+void pvr_command_abandon(struct pvr_creation *creation);
 
 /* ---- doorbell.c ---- */
 
-int doorbell_open_context(struct pvrdma *pvrdma, uint32_t page);
-void doorbell_close_context(struct pvrdma *pvrdma, uint32_t page);
-void doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
-void doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+int pvr_doorbell_open_context(struct pvrdma *pvrdma, uint32_t page);
+void pvr_doorbell_close_context(struct pvrdma *pvrdma, uint32_t page);
+void pvr_doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void pvr_doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
 /* A write to BAR 2 that no eventfd took; takes the lock. */
-void doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value);
-int doorbell_init(struct pvrdma *pvrdma, GError **error);
-void doorbell_finish(struct pvrdma *pvrdma); /* on the loop's thread */
-void doorbell_again(struct pvrdma *pvrdma);
+void pvr_doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value);
+int pvr_doorbell_init(struct pvrdma *pvrdma, GError **error);
+void pvr_doorbell_finish(struct pvrdma *pvrdma); /* on the loop's thread */
+void pvr_doorbell_again(struct pvrdma *pvrdma);
 /* Everything that may have work is looked at. */
-void doorbell_ring_all(struct pvrdma *pvrdma);
+void pvr_doorbell_ring_all(struct pvrdma *pvrdma);
 
 /* ---- work.c ---- */
 
-extern const struct rdma_client_ops work_client; /* takes the lock */
+extern const struct rdma_client_ops pvr_work_client; /* takes the lock */
 
-void work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp);
-void work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq);
-void work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
-void work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void pvr_work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp);
+void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq);
+void pvr_work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void pvr_work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
 /* Serves what has .more set. */
-void work_again(struct pvrdma *pvrdma);
+void pvr_work_again(struct pvrdma *pvrdma);
 
 /* ---- event.c ---- */
 
-void event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info);
-void event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq);
+void pvr_event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info);
+void pvr_event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq);
 /* From the backend; takes the lock. */
-void event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number);
+void pvr_event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number);
 
 /* ---- state.c ---- */
 
 extern const struct state_table pvrdma_state;
 void pvrdma_before_save(struct device *device);
 bool pvrdma_after_load(struct device *device, GError **error);
-void state_init(struct pvrdma *pvrdma);
-void state_finish(struct pvrdma *pvrdma);
+void pvr_state_init(struct pvrdma *pvrdma);
+void pvr_state_finish(struct pvrdma *pvrdma);
 
 #endif

@@ -84,12 +84,12 @@ static void set_imr(struct pvrdma *pvrdma, uint32_t value)
 
 void pvrdma_drop(struct pvrdma *pvrdma)
 {
-    command_forget(pvrdma);
+    pvr_command_forget(pvrdma);
     for (guint i = 0; i < pvrdma->creations->len; i++)
-        command_abandon(g_ptr_array_index(pvrdma->creations, i));
+        pvr_command_abandon(g_ptr_array_index(pvrdma->creations, i));
     pvrdma->ready = pvrdma->active = false;
     rdma_reset(pvrdma->rdma);
-    resources_forget(pvrdma);
+    pvr_resources_forget(pvrdma);
     guest_pages_clear(&pvrdma->async_pages);
     guest_pages_clear(&pvrdma->notify_pages);
     pvrdma->async_ring = pvrdma->notify_ring = (struct ring){0};
@@ -155,7 +155,7 @@ static void read_region(struct pvrdma *pvrdma)
         memset(&dsr.caps, 0, sizeof(dsr.caps));
         ret = take_region(pvrdma, &dsr);
         if (!ret)
-            command_fill_caps(pvrdma, &dsr.caps, dsr.driver_version);
+            pvr_command_fill_caps(pvrdma, &dsr.caps, dsr.driver_version);
         if (dma_write(dma, address + offsetof(struct pvr_dsr, caps), &dsr.caps, sizeof(dsr.caps)))
             ret = -EFAULT;
     }
@@ -180,7 +180,7 @@ static void control(struct pvrdma *pvrdma, uint32_t value)
         if (!pvrdma->ready)
             pvrdma->error = EINVAL;
         else if (!pvrdma->active)
-            pvrdma->error = (uint32_t)-doorbell_open_context(pvrdma, 0);
+            pvrdma->error = (uint32_t)-pvr_doorbell_open_context(pvrdma, 0);
         pvrdma->active = !pvrdma->error;
         break;
     case PVR_CTL_UNQUIESCE:
@@ -215,7 +215,7 @@ static void write_register(struct pvrdma *pvrdma, uint64_t offset, uint32_t valu
         pvrdma->error = value ? EINVAL : 0;
         pvrdma->request_latched = !value && !pvrdma->running;
         if (!value && pvrdma->running)
-            command_run(pvrdma);
+            pvr_command_run(pvrdma);
         break;
     case PVR_REG_IMR:
         set_imr(pvrdma, value);
@@ -231,7 +231,7 @@ static void region_write(struct pci_function *function, unsigned region, uint64_
     struct pvrdma *pvrdma = to_pvrdma(function);
 
     if (region == PVR_BAR_UAR) {
-        doorbell_write(pvrdma, offset, size, (uint32_t)value);
+        pvr_doorbell_write(pvrdma, offset, size, (uint32_t)value);
     } else if (region == PVR_BAR_REGISTERS && size == 4) {
         pthread_mutex_lock(&pvrdma->lock);
         write_register(pvrdma, offset, (uint32_t)value);
@@ -329,9 +329,9 @@ static void resume(struct device *device)
     if (pvrdma->dsr_latched)
         read_region(pvrdma);
     if (pvrdma->request_latched)
-        command_run(pvrdma);
+        pvr_command_run(pvrdma);
     pvrdma->dsr_latched = pvrdma->request_latched = false;
-    doorbell_ring_all(pvrdma);
+    pvr_doorbell_ring_all(pvrdma);
     pthread_mutex_unlock(&pvrdma->lock);
     pvrdma_nic_changed(pvrdma);
 }
@@ -366,7 +366,11 @@ static const struct device_ops device_ops = {
 
 /* ---- making one ---- */
 
-const struct option_spec pvrdma_options[] = {RDMA_OPTIONS, {}};
+const struct option_spec pvrdma_options[] = {
+    RDMA_OPTIONS,
+    {"nic", OPTION_STRING, .help = "id of the vmxnet3 whose slot it shares (default: the last)"},
+    {},
+};
 
 static const struct pci_identity identity = {
     .vendor_id = PVR_VENDOR_ID,
@@ -432,9 +436,9 @@ struct pvrdma *pvrdma_create(const char *name, const struct options *options,
     pthread_mutex_init(&pvrdma->lock, NULL);
     pvrdma->creations = g_ptr_array_new_with_free_func(g_free);
     init_function(pvrdma, name, env);
-    state_init(pvrdma);
+    pvr_state_init(pvrdma);
     power_on(pvrdma);
-    if (doorbell_init(pvrdma, error))
+    if (pvr_doorbell_init(pvrdma, error))
         goto fail;
     ret = pci_function_add_msix(&pvrdma->function, PVR_VECTORS, PVR_BAR_MSIX, 0, MSIX_PBA);
     if (ret) {
@@ -446,9 +450,9 @@ struct pvrdma *pvrdma_create(const char *name, const struct options *options,
     if (!pvrdma->rdma)
         goto fail;
     choose_limits(pvrdma);
-    resources_init(pvrdma);
+    pvr_resources_init(pvrdma);
     pvrdma->function.device.migration_blocker = rdma_unsaveable(pvrdma->rdma);
-    rdma_set_client(pvrdma->rdma, &work_client, pvrdma);
+    rdma_set_client(pvrdma->rdma, &pvr_work_client, pvrdma);
     pvrdma_nic_changed(pvrdma);
     return pvrdma;
 
@@ -462,7 +466,7 @@ static void finish_on_loop(void *opaque)
     struct pvrdma *pvrdma = opaque;
 
     rdma_close(pvrdma->rdma);
-    doorbell_finish(pvrdma);
+    pvr_doorbell_finish(pvrdma);
 }
 
 void pvrdma_destroy(struct pvrdma *pvrdma)
@@ -475,8 +479,8 @@ void pvrdma_destroy(struct pvrdma *pvrdma)
         pthread_mutex_unlock(&pvrdma->lock);
     }
     loop_call(pvrdma->loop, finish_on_loop, pvrdma);
-    state_finish(pvrdma);
-    resources_finish(pvrdma);
+    pvr_state_finish(pvrdma);
+    pvr_resources_finish(pvrdma);
     g_ptr_array_unref(pvrdma->creations);
     pci_function_finish(&pvrdma->function);
     pthread_mutex_destroy(&pvrdma->lock);

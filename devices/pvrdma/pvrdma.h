@@ -32,7 +32,7 @@ struct pvrdma_nic {
     void *opaque;
 };
 
-/* Keys: those of the backend. */
+/* Keys: those of the backend, and nic, for whoever puts devices into slots. */
 extern const struct option_spec pvrdma_options[];
 
 /* @loop serves the data path. NULL with @error set, and nothing left behind. */

@@ -23,12 +23,12 @@ static void handles_init(struct handles *handles, uint32_t size, uint32_t first)
     *handles = (struct handles){g_new0(void *, size), size, first, first, 0};
 }
 
-void *handles_get(const struct handles *handles, uint32_t handle)
+void *pvr_handles_get(const struct handles *handles, uint32_t handle)
 {
     return handle < handles->size ? handles->objects[handle] : NULL;
 }
 
-bool handles_set(struct handles *handles, uint32_t handle, void *object)
+bool pvr_handles_set(struct handles *handles, uint32_t handle, void *object)
 {
     if (handle < handles->first || handle >= handles->size || handles->objects[handle])
         return false;
@@ -37,7 +37,7 @@ bool handles_set(struct handles *handles, uint32_t handle, void *object)
     return true;
 }
 
-uint32_t handles_add(struct handles *handles, void *object)
+uint32_t pvr_handles_add(struct handles *handles, void *object)
 {
     if (handles->used == handles->size - handles->first)
         return PVRDMA_NO_HANDLE;
@@ -45,14 +45,14 @@ uint32_t handles_add(struct handles *handles, void *object)
         uint32_t handle = handles->next;
 
         handles->next = handle + 1 < handles->size ? handle + 1 : handles->first;
-        if (handles_set(handles, handle, object))
+        if (pvr_handles_set(handles, handle, object))
             return handle;
     }
 }
 
-void handles_remove(struct handles *handles, uint32_t handle)
+void pvr_handles_remove(struct handles *handles, uint32_t handle)
 {
-    if (!handles_get(handles, handle))
+    if (!pvr_handles_get(handles, handle))
         return;
     handles->objects[handle] = NULL;
     handles->used--;
@@ -63,7 +63,7 @@ static bool is_power_of_two(uint32_t n)
     return n && !(n & (n - 1));
 }
 
-uint32_t wqe_stride(uint32_t header, uint32_t sge)
+uint32_t pvr_wqe_stride(uint32_t header, uint32_t sge)
 {
     uint32_t bytes = header + sge * (uint32_t)sizeof(struct pvr_sge), stride = 16;
 
@@ -79,7 +79,7 @@ static uint32_t pages_for(uint32_t entries, uint32_t stride)
 
 /* ---- protection domains ---- */
 
-int pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
+int pvr_pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
 {
     struct pvr_pd *pd;
     int ret;
@@ -88,11 +88,11 @@ int pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
         return -EINVAL;
     pd = g_new0(struct pvr_pd, 1);
     pd->uar = &pvrdma->uars[context];
-    pd->handle = handles_add(&pvrdma->pds, pd);
+    pd->handle = pvr_handles_add(&pvrdma->pds, pd);
     ret = pd->handle == PVRDMA_NO_HANDLE ? -ENOSPC
                                          : rdma_create_pd(pvrdma->rdma, pd->handle, &pd->pd);
     if (ret) {
-        handles_remove(&pvrdma->pds, pd->handle);
+        pvr_handles_remove(&pvrdma->pds, pd->handle);
         g_free(pd);
         return ret;
     }
@@ -101,35 +101,35 @@ int pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
     return 0;
 }
 
-int pd_destroy(struct pvrdma *pvrdma, uint32_t handle)
+int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_pd *pd = handles_get(&pvrdma->pds, handle);
+    struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, handle);
     int ret = pd ? rdma_destroy_pd(pd->pd) : -ENOENT;
 
     if (ret)
         return ret;
-    handles_remove(&pvrdma->pds, handle);
+    pvr_handles_remove(&pvrdma->pds, handle);
     pd->uar->objects--;
     g_free(pd);
     return 0;
 }
 
 /* Creation is in command.c: it may take long. */
-int mr_destroy(struct pvrdma *pvrdma, uint32_t handle)
+int pvr_mr_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_mr *mr = handles_get(&pvrdma->mrs, handle);
+    struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, handle);
     int ret = !mr ? -ENOENT : !mr->mr ? -EBUSY : rdma_destroy_mr(mr->mr);
 
     if (ret)
         return ret;
-    handles_remove(&pvrdma->mrs, handle);
+    pvr_handles_remove(&pvrdma->mrs, handle);
     g_free(mr);
     return 0;
 }
 
 /* ---- completion queues ---- */
 
-void cq_lay_out(struct pvr_cq *cq, uint32_t entries)
+void pvr_cq_lay_out(struct pvr_cq *cq, uint32_t entries)
 {
     cq->ring = (struct ring){&cq->pages, 1, entries, sizeof(struct pvr_cqe), false};
 }
@@ -140,7 +140,7 @@ static void cq_free(struct pvr_cq *cq)
     g_free(cq);
 }
 
-int cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32_t *handle)
+int pvr_cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32_t *handle)
 {
     struct pvr_cq *cq;
     int ret;
@@ -158,31 +158,31 @@ int cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, uint32
         g_free(cq);
         return ret;
     }
-    cq_lay_out(cq, cmd->cqe);
-    cq->handle = handles_add(&pvrdma->cqs, cq);
+    pvr_cq_lay_out(cq, cmd->cqe);
+    cq->handle = pvr_handles_add(&pvrdma->cqs, cq);
     ret = cq->handle == PVRDMA_NO_HANDLE
               ? -ENOSPC
               : rdma_create_cq(pvrdma->rdma, cq->handle, cmd->cqe, &cq->cq);
     if (ret) {
-        handles_remove(&pvrdma->cqs, cq->handle);
+        pvr_handles_remove(&pvrdma->cqs, cq->handle);
         cq_free(cq);
         return ret;
     }
     cq->uar->objects++;
-    doorbell_open_cq(pvrdma, cq);
+    pvr_doorbell_open_cq(pvrdma, cq);
     *handle = cq->handle;
     return 0;
 }
 
-int cq_destroy(struct pvrdma *pvrdma, uint32_t handle)
+int pvr_cq_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_cq *cq = handles_get(&pvrdma->cqs, handle);
+    struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, handle);
     int ret = cq ? rdma_destroy_cq(cq->cq) : -ENOENT;
 
     if (ret)
         return ret;
-    doorbell_close_cq(pvrdma, cq);
-    handles_remove(&pvrdma->cqs, handle);
+    pvr_doorbell_close_cq(pvrdma, cq);
+    pvr_handles_remove(&pvrdma->cqs, handle);
     cq->uar->objects--;
     cq_free(cq);
     return 0;
@@ -190,11 +190,11 @@ int cq_destroy(struct pvrdma *pvrdma, uint32_t handle)
 
 /* ---- shared receive queues ---- */
 
-void srq_lay_out(struct pvr_srq *srq, uint32_t max_wr, uint32_t max_sge)
+void pvr_srq_lay_out(struct pvr_srq *srq, uint32_t max_wr, uint32_t max_sge)
 {
     srq->max_sge = max_sge;
     srq->ring = (struct ring){&srq->pages, 1, max_wr,
-                              wqe_stride(sizeof(struct pvr_rq_wqe), max_sge), false};
+                              pvr_wqe_stride(sizeof(struct pvr_rq_wqe), max_sge), false};
 }
 
 static void srq_free(struct pvr_srq *srq)
@@ -203,10 +203,10 @@ static void srq_free(struct pvr_srq *srq)
     g_free(srq);
 }
 
-int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle)
+int pvr_srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle)
 {
     const struct pvr_srq_attr *attrs = &cmd->attrs;
-    struct pvr_pd *pd = handles_get(&pvrdma->pds, cmd->pd_handle);
+    struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, cmd->pd_handle);
     struct pvr_srq *srq;
     uint32_t stride;
     int ret;
@@ -215,7 +215,7 @@ int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint
         attrs->max_wr > pvrdma->limits.max_srq_wr || attrs->max_sge > pvrdma->limits.max_srq_sge ||
         attrs->srq_limit > attrs->max_wr)
         return -EINVAL;
-    stride = wqe_stride(sizeof(struct pvr_rq_wqe), attrs->max_sge);
+    stride = pvr_wqe_stride(sizeof(struct pvr_rq_wqe), attrs->max_sge);
     if (cmd->nchunks < 1 + pages_for(attrs->max_wr, stride))
         return -EINVAL;
     srq = g_new0(struct pvr_srq, 1);
@@ -225,8 +225,8 @@ int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint
         g_free(srq);
         return ret;
     }
-    srq_lay_out(srq, attrs->max_wr, attrs->max_sge);
-    srq->handle = handles_add(&pvrdma->srqs, srq);
+    pvr_srq_lay_out(srq, attrs->max_wr, attrs->max_sge);
+    srq->handle = pvr_handles_add(&pvrdma->srqs, srq);
     ret = srq->handle == PVRDMA_NO_HANDLE
               ? -ENOSPC
               : rdma_create_srq(pd->pd, srq->handle, attrs->max_wr, attrs->max_sge, &srq->srq);
@@ -236,7 +236,7 @@ int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint
             rdma_destroy_srq(srq->srq);
     }
     if (ret) {
-        handles_remove(&pvrdma->srqs, srq->handle);
+        pvr_handles_remove(&pvrdma->srqs, srq->handle);
         srq_free(srq);
         return ret;
     }
@@ -245,14 +245,14 @@ int srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint
     return 0;
 }
 
-int srq_destroy(struct pvrdma *pvrdma, uint32_t handle)
+int pvr_srq_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_srq *srq = handles_get(&pvrdma->srqs, handle);
+    struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, handle);
     int ret = srq ? rdma_destroy_srq(srq->srq) : -ENOENT;
 
     if (ret)
         return ret;
-    handles_remove(&pvrdma->srqs, handle);
+    pvr_handles_remove(&pvrdma->srqs, handle);
     g_ptr_array_remove_fast(srq->pd->uar->srqs, srq);
     srq_free(srq);
     return 0;
@@ -260,14 +260,14 @@ int srq_destroy(struct pvrdma *pvrdma, uint32_t handle)
 
 /* ---- queue pairs ---- */
 
-void qp_lay_out(struct pvr_qp *qp)
+void pvr_qp_lay_out(struct pvr_qp *qp)
 {
     const struct pvr_qp_cap *cap = &qp->cap;
 
     qp->sq = (struct ring){&qp->pages, 1, cap->max_send_wr,
-                           wqe_stride(sizeof(struct pvr_sq_wqe), cap->max_send_sge), true};
+                           pvr_wqe_stride(sizeof(struct pvr_sq_wqe), cap->max_send_sge), true};
     qp->rq = (struct ring){&qp->pages, 1 + qp->send_chunks, qp->srq ? 0 : cap->max_recv_wr,
-                           wqe_stride(sizeof(struct pvr_rq_wqe), cap->max_recv_sge), false};
+                           pvr_wqe_stride(sizeof(struct pvr_rq_wqe), cap->max_recv_sge), false};
 }
 
 static void qp_free(struct pvr_qp *qp)
@@ -303,7 +303,7 @@ static bool qp_sizes_are_valid(struct pvrdma *pvrdma, const struct pvr_cmd_creat
         cmd->max_send_sge > limits->max_sge || cmd->max_inline_data)
         return false;
     send_pages =
-        pages_for(cmd->max_send_wr, wqe_stride(sizeof(struct pvr_sq_wqe), cmd->max_send_sge));
+        pages_for(cmd->max_send_wr, pvr_wqe_stride(sizeof(struct pvr_sq_wqe), cmd->max_send_sge));
     if (cmd->send_chunks < send_pages || cmd->total_chunks < 1u + cmd->send_chunks)
         return false;
     if (cmd->is_srq)
@@ -312,7 +312,7 @@ static bool qp_sizes_are_valid(struct pvrdma *pvrdma, const struct pvr_cmd_creat
         cmd->max_recv_sge > limits->max_sge)
         return false;
     recv_pages =
-        pages_for(cmd->max_recv_wr, wqe_stride(sizeof(struct pvr_rq_wqe), cmd->max_recv_sge));
+        pages_for(cmd->max_recv_wr, pvr_wqe_stride(sizeof(struct pvr_rq_wqe), cmd->max_recv_sge));
     return cmd->total_chunks >= 1u + cmd->send_chunks + recv_pages;
 }
 
@@ -320,16 +320,16 @@ static bool qp_sizes_are_valid(struct pvrdma *pvrdma, const struct pvr_cmd_creat
 static int qp_find_parts(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd,
                          struct pvr_qp *qp)
 {
-    qp->pd = handles_get(&pvrdma->pds, cmd->pd_handle);
-    qp->send_cq = handles_get(&pvrdma->cqs, cmd->send_cq_handle);
-    qp->recv_cq = handles_get(&pvrdma->cqs, cmd->recv_cq_handle);
+    qp->pd = pvr_handles_get(&pvrdma->pds, cmd->pd_handle);
+    qp->send_cq = pvr_handles_get(&pvrdma->cqs, cmd->send_cq_handle);
+    qp->recv_cq = pvr_handles_get(&pvrdma->cqs, cmd->recv_cq_handle);
     if (!qp->pd || !qp->send_cq || !qp->recv_cq || qp->send_cq->uar != qp->pd->uar ||
         qp->recv_cq->uar != qp->pd->uar || !qp_type(cmd->qp_type, &qp->type))
         return -EINVAL;
     if (qp->type == RDMA_QP_GSI && qp->pd->uar->page != 0)
         return -EPERM;
     if (cmd->is_srq) {
-        qp->srq = handles_get(&pvrdma->srqs, cmd->srq_handle);
+        qp->srq = pvr_handles_get(&pvrdma->srqs, cmd->srq_handle);
         if (!qp->srq || qp->srq->pd->uar != qp->pd->uar)
             return -EINVAL;
     }
@@ -362,12 +362,12 @@ static int qp_create_backend(struct pvrdma *pvrdma, struct pvr_qp *qp)
     return -ENOSPC;
 }
 
-struct pvr_qp *qp_find(struct pvrdma *pvrdma, uint32_t handle)
+struct pvr_qp *pvr_qp_find(struct pvrdma *pvrdma, uint32_t handle)
 {
     if (pvrdma->version >= PVR_VERSION_HANDLES)
-        return handles_get(&pvrdma->qps, handle);
+        return pvr_handles_get(&pvrdma->qps, handle);
     for (uint32_t i = 0; i < pvrdma->qps.size; i++) {
-        struct pvr_qp *qp = handles_get(&pvrdma->qps, i);
+        struct pvr_qp *qp = pvr_handles_get(&pvrdma->qps, i);
 
         if (qp && qp->handle == handle)
             return qp;
@@ -375,7 +375,8 @@ struct pvr_qp *qp_find(struct pvrdma *pvrdma, uint32_t handle)
     return NULL;
 }
 
-int qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct pvr_qp **result)
+int pvr_qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd,
+                  struct pvr_qp **result)
 {
     struct pvr_qp *qp;
     int ret;
@@ -396,11 +397,11 @@ int qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct
         g_free(qp);
         return ret;
     }
-    qp_lay_out(qp);
-    qp->number = handles_add(&pvrdma->qps, qp);
+    pvr_qp_lay_out(qp);
+    qp->number = pvr_handles_add(&pvrdma->qps, qp);
     ret = qp->number == PVRDMA_NO_HANDLE ? -ENOSPC : qp_create_backend(pvrdma, qp);
     if (ret) {
-        handles_remove(&pvrdma->qps, qp->number);
+        pvr_handles_remove(&pvrdma->qps, qp->number);
         qp_free(qp);
         return ret;
     }
@@ -409,14 +410,14 @@ int qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct
     return 0;
 }
 
-int qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
+int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_qp *qp = qp_find(pvrdma, handle);
+    struct pvr_qp *qp = pvr_qp_find(pvrdma, handle);
     int ret = qp ? rdma_destroy_qp(qp->qp) : -ENOENT;
 
     if (ret)
         return ret;
-    handles_remove(&pvrdma->qps, qp->number);
+    pvr_handles_remove(&pvrdma->qps, qp->number);
     g_ptr_array_remove_fast(qp->pd->uar->qps, qp);
     qp_free(qp);
     return 0;
@@ -427,20 +428,20 @@ int qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
 static void forget(struct handles *handles, void (*free_fn)(void *object))
 {
     for (uint32_t i = 0; i < handles->size && handles->used; i++) {
-        void *object = handles_get(handles, i);
+        void *object = pvr_handles_get(handles, i);
 
-        handles_remove(handles, i);
+        pvr_handles_remove(handles, i);
         if (object)
             free_fn(object);
     }
     handles->next = handles->first;
 }
 
-void resources_forget(struct pvrdma *pvrdma)
+void pvr_resources_forget(struct pvrdma *pvrdma)
 {
     for (uint32_t i = 0; i < PVRDMA_MAX_CQ && pvrdma->cqs.used; i++)
-        if (handles_get(&pvrdma->cqs, i))
-            doorbell_close_cq(pvrdma, handles_get(&pvrdma->cqs, i));
+        if (pvr_handles_get(&pvrdma->cqs, i))
+            pvr_doorbell_close_cq(pvrdma, pvr_handles_get(&pvrdma->cqs, i));
     forget(&pvrdma->qps, (void (*)(void *))qp_free);
     forget(&pvrdma->srqs, (void (*)(void *))srq_free);
     forget(&pvrdma->cqs, (void (*)(void *))cq_free);
@@ -452,11 +453,11 @@ void resources_forget(struct pvrdma *pvrdma)
         g_ptr_array_set_size(pvrdma->uars[i].qps, 0);
         g_ptr_array_set_size(pvrdma->uars[i].srqs, 0);
         pvrdma->uars[i].objects = 0;
-        doorbell_close_context(pvrdma, i);
+        pvr_doorbell_close_context(pvrdma, i);
     }
 }
 
-void resources_init(struct pvrdma *pvrdma)
+void pvr_resources_init(struct pvrdma *pvrdma)
 {
     const struct rdma_limits *limits = &pvrdma->limits;
 
@@ -467,7 +468,7 @@ void resources_init(struct pvrdma *pvrdma)
     handles_init(&pvrdma->qps, limits->max_qp, 1); /* the user library takes 0 for none */
 }
 
-void resources_finish(struct pvrdma *pvrdma)
+void pvr_resources_finish(struct pvrdma *pvrdma)
 {
     g_free(pvrdma->pds.objects);
     g_free(pvrdma->mrs.objects);

@@ -9,7 +9,7 @@
  * The driver applies these formulas to sizes that are no powers of two, too: three pages of 4-byte
  * notifications are "3072 slots". An index & (2 * 3072 - 1) then counts from 0 to 2047, and & (3072 - 1)
  * leaves 1024 slots in use; "full" is never seen. So the same formulas are used here, literally, and the
- * number of elements is bounded by what they can tell apart (ring_depth).
+ * number of elements is bounded by what they can tell apart (pvr_ring_depth).
  *
  * The guest can write any index at any time: each is loaded once and checked at each use. Nothing is
  * cached here: the driver zeroes both when it resets a queue pair.
@@ -30,7 +30,7 @@ static uint32_t next(uint32_t index, uint32_t entries)
 }
 
 /* The lowest bit of the size is the first that a slot's mask lacks: from there on slots repeat. */
-uint32_t ring_depth(uint32_t entries)
+uint32_t pvr_ring_depth(uint32_t entries)
 {
     return entries & -entries;
 }
@@ -53,7 +53,7 @@ static uint8_t *element_at(const struct ring *ring, uint32_t slot, uint64_t *gpa
     return ring->pages->host[page] + offset % PVR_PAGE_SIZE;
 }
 
-int ring_peek(const struct ring *ring, const void **element)
+int pvr_ring_peek(const struct ring *ring, const void **element)
 {
     struct pvr_ring *index = indices(ring);
     uint32_t tail = __atomic_load_n(&index->prod_tail, __ATOMIC_ACQUIRE);
@@ -68,7 +68,7 @@ int ring_peek(const struct ring *ring, const void **element)
     return *element ? 1 : -EINVAL;
 }
 
-void ring_consume(const struct ring *ring, struct dma *dma)
+void pvr_ring_consume(const struct ring *ring, struct dma *dma)
 {
     struct pvr_ring *index = indices(ring);
     uint32_t head = __atomic_load_n(&index->cons_head, __ATOMIC_RELAXED);
@@ -77,12 +77,12 @@ void ring_consume(const struct ring *ring, struct dma *dma)
     dma_written(dma, ring->pages->gpa[0], sizeof(struct pvr_ring_state));
 }
 
-int ring_put(const struct ring *ring, struct dma *dma, const void *element)
+int pvr_ring_put(const struct ring *ring, struct dma *dma, const void *element)
 {
     struct pvr_ring *index = indices(ring);
     uint32_t tail = __atomic_load_n(&index->prod_tail, __ATOMIC_RELAXED);
     uint32_t head = __atomic_load_n(&index->cons_head, __ATOMIC_ACQUIRE);
-    uint32_t depth = ring_depth(ring->entries);
+    uint32_t depth = pvr_ring_depth(ring->entries);
     uint8_t *slot;
     uint64_t gpa;
 

@@ -153,7 +153,7 @@ static const struct state_field fields[] = {
 };
 const struct state_table pvrdma_state = {"pvrdma", 1, 1, fields};
 
-void state_init(struct pvrdma *pvrdma)
+void pvr_state_init(struct pvrdma *pvrdma)
 {
     struct pvr_saved *saved = g_new0(struct pvr_saved, 1);
 
@@ -172,7 +172,7 @@ static void clear(struct pvr_saved *saved)
     g_clear_pointer(&saved->backend, g_byte_array_unref);
 }
 
-void state_finish(struct pvrdma *pvrdma)
+void pvr_state_finish(struct pvrdma *pvrdma)
 {
     struct pvr_saved *saved = pvrdma->saved;
 
@@ -218,13 +218,13 @@ static void save_domains(struct pvrdma *pvrdma, struct pvr_saved *saved)
 {
     saved->pd_count = saved->mr_count = 0;
     for (uint32_t i = 0; i < pvrdma->pds.size; i++) {
-        const struct pvr_pd *pd = handles_get(&pvrdma->pds, i);
+        const struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, i);
 
         if (pd)
             saved->pds[saved->pd_count++] = (struct saved_pd){i, pd->uar->page};
     }
     for (uint32_t i = 0; i < pvrdma->mrs.size; i++) {
-        const struct pvr_mr *mr = handles_get(&pvrdma->mrs, i);
+        const struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, i);
 
         if (mr)
             saved->mrs[saved->mr_count++] = (struct saved_mr){i, mr->pd->handle};
@@ -235,7 +235,7 @@ static void save_cqs(struct pvrdma *pvrdma, struct pvr_saved *saved)
 {
     saved->cq_count = 0;
     for (uint32_t i = 0; i < pvrdma->cqs.size; i++) {
-        const struct pvr_cq *cq = handles_get(&pvrdma->cqs, i);
+        const struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, i);
 
         if (cq)
             saved->cqs[saved->cq_count++] = (struct saved_cq){
@@ -249,7 +249,7 @@ static void save_srqs(struct pvrdma *pvrdma, struct pvr_saved *saved)
 {
     saved->srq_count = 0;
     for (uint32_t i = 0; i < pvrdma->srqs.size; i++) {
-        const struct pvr_srq *srq = handles_get(&pvrdma->srqs, i);
+        const struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, i);
 
         if (srq)
             saved->srqs[saved->srq_count++] = (struct saved_srq){
@@ -267,7 +267,7 @@ static void save_qps(struct pvrdma *pvrdma, struct pvr_saved *saved)
 {
     saved->qp_count = 0;
     for (uint32_t i = 0; i < pvrdma->qps.size; i++) {
-        const struct pvr_qp *qp = handles_get(&pvrdma->qps, i);
+        const struct pvr_qp *qp = pvr_handles_get(&pvrdma->qps, i);
 
         if (!qp)
             continue;
@@ -377,7 +377,7 @@ static bool load_domains(struct reader *reader)
         struct pvr_pd *pd = g_new0(struct pvr_pd, 1);
 
         *pd = (struct pvr_pd){from->handle, uar, backend};
-        if (!uar || !backend || !handles_set(&pvrdma->pds, from->handle, pd)) {
+        if (!uar || !backend || !pvr_handles_set(&pvrdma->pds, from->handle, pd)) {
             g_free(pd);
             return refuse(reader, "protection domain", from->handle);
         }
@@ -385,12 +385,12 @@ static bool load_domains(struct reader *reader)
     }
     for (uint32_t i = 0; i < saved->mr_count; i++) {
         const struct saved_mr *from = &saved->mrs[i];
-        struct pvr_pd *pd = handles_get(&pvrdma->pds, from->pd);
+        struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, from->pd);
         struct rdma_mr *backend = rdma_find_mr(pvrdma->rdma, from->handle);
         struct pvr_mr *mr = g_new0(struct pvr_mr, 1);
 
         *mr = (struct pvr_mr){from->handle, pd, backend};
-        if (!pd || !backend || !handles_set(&pvrdma->mrs, from->handle, mr)) {
+        if (!pd || !backend || !pvr_handles_set(&pvrdma->mrs, from->handle, mr)) {
             g_free(mr);
             return refuse(reader, "memory region", from->handle);
         }
@@ -419,16 +419,16 @@ static bool load_cqs(struct reader *reader)
             .notify = from->notify,
             .failed = from->failed,
         };
-        cq_lay_out(cq, from->entries);
+        pvr_cq_lay_out(cq, from->entries);
         if (!cq->uar || !cq->cq || !is_ring_size(from->entries, pvrdma->limits.max_cqe) ||
             !load_pages(reader, &cq->pages, from->pages, pages_of(&cq->ring)) ||
-            !handles_set(&pvrdma->cqs, from->handle, cq)) {
+            !pvr_handles_set(&pvrdma->cqs, from->handle, cq)) {
             guest_pages_clear(&cq->pages);
             g_free(cq);
             return refuse(reader, "completion queue", from->handle);
         }
         cq->uar->objects++;
-        doorbell_open_cq(pvrdma, cq);
+        pvr_doorbell_open_cq(pvrdma, cq);
     }
     return true;
 }
@@ -442,15 +442,15 @@ static bool load_srqs(struct reader *reader)
         struct pvr_srq *srq = g_new0(struct pvr_srq, 1);
 
         srq->handle = from->handle;
-        srq->pd = handles_get(&pvrdma->pds, from->pd);
+        srq->pd = pvr_handles_get(&pvrdma->pds, from->pd);
         srq->srq = rdma_find_srq(pvrdma->rdma, from->handle);
         srq->failed = from->failed;
         if (from->max_sge <= pvrdma->limits.max_srq_sge)
-            srq_lay_out(srq, from->max_wr, from->max_sge);
+            pvr_srq_lay_out(srq, from->max_wr, from->max_sge);
         if (!srq->pd || !srq->srq || !srq->ring.stride ||
             !is_ring_size(from->max_wr, pvrdma->limits.max_srq_wr) ||
             !load_pages(reader, &srq->pages, from->pages, pages_of(&srq->ring)) ||
-            !handles_set(&pvrdma->srqs, from->handle, srq)) {
+            !pvr_handles_set(&pvrdma->srqs, from->handle, srq)) {
             guest_pages_clear(&srq->pages);
             g_free(srq);
             return refuse(reader, "shared receive queue", from->handle);
@@ -480,10 +480,10 @@ static bool load_qp(struct reader *reader, const struct saved_qp *from, struct p
     *qp = (struct pvr_qp){
         .number = from->number,
         .handle = from->handle,
-        .pd = handles_get(&pvrdma->pds, from->pd),
-        .send_cq = handles_get(&pvrdma->cqs, from->send_cq),
-        .recv_cq = handles_get(&pvrdma->cqs, from->recv_cq),
-        .srq = has_srq ? handles_get(&pvrdma->srqs, from->srq) : NULL,
+        .pd = pvr_handles_get(&pvrdma->pds, from->pd),
+        .send_cq = pvr_handles_get(&pvrdma->cqs, from->send_cq),
+        .recv_cq = pvr_handles_get(&pvrdma->cqs, from->recv_cq),
+        .srq = has_srq ? pvr_handles_get(&pvrdma->srqs, from->srq) : NULL,
         .qp = rdma_find_qp(pvrdma->rdma, from->number),
         .type = from->type,
         .state = from->state,
@@ -497,11 +497,11 @@ static bool load_qp(struct reader *reader, const struct saved_qp *from, struct p
         !qp_sizes_fit(pvrdma, from) ||
         (pvrdma->version >= PVR_VERSION_HANDLES && from->handle != from->number))
         return false;
-    qp_lay_out(qp);
+    pvr_qp_lay_out(qp);
     least = qp->rq.entries ? pages_of(&qp->rq) : 1 + qp->send_chunks;
     return pages_of(&qp->sq) <= 1 + qp->send_chunks &&
            load_pages(reader, &qp->pages, from->pages, least) &&
-           handles_set(&pvrdma->qps, from->number, qp);
+           pvr_handles_set(&pvrdma->qps, from->number, qp);
 }
 
 static bool load_qps(struct reader *reader)
@@ -581,7 +581,7 @@ static bool load_all(struct reader *reader)
     if (!load_region(reader))
         return false;
     for (uint32_t i = 0; i < PVRDMA_MAX_UAR; i++)
-        if (saved->contexts[i] && doorbell_open_context(pvrdma, i))
+        if (saved->contexts[i] && pvr_doorbell_open_context(pvrdma, i))
             return refuse(reader, "context", i);
     if (!saved->backend ||
         !rdma_load(pvrdma->rdma, saved->backend->data, saved->backend->len, reader->error))

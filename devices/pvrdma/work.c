@@ -182,7 +182,7 @@ static void fail_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
     pvrdma_guest_error(pvrdma, "queue pair %u: ring indices out of range", qp->handle);
     rdma_modify_qp(qp->qp, &attributes, RDMA_QP_STATE);
     qp->state = RDMA_QPS_ERR;
-    event_async(pvrdma, PVR_EVENT_QP_FATAL, qp->handle);
+    pvr_event_async(pvrdma, PVR_EVENT_QP_FATAL, qp->handle);
 }
 
 /* 1: one was taken; 0: no more for now; -EINVAL: indices. */
@@ -191,7 +191,7 @@ static int serve_one_send(struct pvrdma *pvrdma, struct pvr_qp *qp)
     struct request request;
     struct pvr_sq_wqe wqe;
     const void *element;
-    int ret = ring_peek(&qp->sq, &element);
+    int ret = pvr_ring_peek(&qp->sq, &element);
 
     if (ret <= 0)
         return ret;
@@ -202,7 +202,7 @@ static int serve_one_send(struct pvrdma *pvrdma, struct pvr_qp *qp)
                       ret);
     if (ret)
         return 0; /* full (qp_room comes), or no sends in this state (modify_qp looks again) */
-    ring_consume(&qp->sq, pvrdma_dma(pvrdma));
+    pvr_ring_consume(&qp->sq, pvrdma_dma(pvrdma));
     return 1;
 }
 
@@ -211,7 +211,7 @@ static int take_recv(struct pvrdma *pvrdma, const struct ring *ring, uint32_t ma
 {
     struct pvr_rq_wqe wqe;
     const void *element;
-    int ret = ring_peek(ring, &element);
+    int ret = pvr_ring_peek(ring, &element);
 
     if (ret <= 0)
         return ret;
@@ -233,7 +233,7 @@ static int serve_one_recv(struct pvrdma *pvrdma, struct pvr_qp *qp)
     trace_pvrdma_recv(pvrdma->function.device.name, qp->handle, wr.wr_id, wr.num_sge, ret);
     if (ret)
         return 0;
-    ring_consume(&qp->rq, pvrdma_dma(pvrdma));
+    pvr_ring_consume(&qp->rq, pvrdma_dma(pvrdma));
     return 1;
 }
 
@@ -249,7 +249,7 @@ static int serve_one_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
     trace_pvrdma_recv(pvrdma->function.device.name, srq->handle, wr.wr_id, wr.num_sge, ret);
     if (ret)
         return 0;
-    ring_consume(&srq->ring, pvrdma_dma(pvrdma));
+    pvr_ring_consume(&srq->ring, pvrdma_dma(pvrdma));
     return 1;
 }
 
@@ -259,7 +259,7 @@ static bool may_work(struct pvrdma *pvrdma)
            !dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE);
 }
 
-void work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
+void pvr_work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
 {
     int ret = 1;
     unsigned left;
@@ -279,10 +279,10 @@ void work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
     if (ret < 0)
         fail_qp(pvrdma, qp);
     else if (qp->more)
-        doorbell_again(pvrdma);
+        pvr_doorbell_again(pvrdma);
 }
 
-void work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
+void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
 {
     unsigned left;
     int ret = 1;
@@ -296,9 +296,9 @@ void work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
         srq->failed = true;
         pvrdma_guest_error(pvrdma, "shared receive queue %u: ring indices out of range",
                            srq->handle);
-        event_async(pvrdma, PVR_EVENT_SRQ_ERR, srq->handle);
+        pvr_event_async(pvrdma, PVR_EVENT_SRQ_ERR, srq->handle);
     } else if (srq->more) {
-        doorbell_again(pvrdma);
+        pvr_doorbell_again(pvrdma);
     }
 }
 
@@ -378,7 +378,7 @@ static void fill_cqe(const struct pvr_qp *qp, const struct rdma_wc *wc, struct p
     }
 }
 
-void work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
+void pvr_work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     struct rdma_qp_attributes attributes = {.state = RDMA_QPS_ERR};
 
@@ -392,7 +392,7 @@ void work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
         if ((qp->send_cq == cq || qp->recv_cq == cq) && qp->state != RDMA_QPS_RESET)
             rdma_modify_qp(qp->qp, &attributes, RDMA_QP_STATE);
     }
-    event_async(pvrdma, PVR_EVENT_CQ_ERR, cq->handle);
+    pvr_event_async(pvrdma, PVR_EVENT_CQ_ERR, cq->handle);
 }
 
 static bool wants_notice(const struct pvr_cq *cq, const struct rdma_wc *wc)
@@ -405,7 +405,7 @@ static bool wants_notice(const struct pvr_cq *cq, const struct rdma_wc *wc)
 static bool put_completion(struct pvrdma *pvrdma, struct pvr_cq *cq, const struct rdma_wc *wc)
 {
     /* The driver would wait for ever at a completion of a queue pair that it does not know. */
-    const struct pvr_qp *qp = handles_get(&pvrdma->qps, wc->qp);
+    const struct pvr_qp *qp = pvr_handles_get(&pvrdma->qps, wc->qp);
     struct pvr_cqe cqe;
 
     if (!qp || cq->failed)
@@ -413,14 +413,14 @@ static bool put_completion(struct pvrdma *pvrdma, struct pvr_cq *cq, const struc
     fill_cqe(qp, wc, &cqe);
     trace_pvrdma_complete(pvrdma->function.device.name, cq->handle, qp->handle, cqe.wr_id,
                           cqe.status, cqe.opcode, cqe.byte_len);
-    if (ring_put(&cq->ring, pvrdma_dma(pvrdma), &cqe)) {
-        work_fail_cq(pvrdma, cq);
+    if (pvr_ring_put(&cq->ring, pvrdma_dma(pvrdma), &cqe)) {
+        pvr_work_fail_cq(pvrdma, cq);
         return false;
     }
     return true;
 }
 
-void work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
+void pvr_work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     struct rdma_wc wc[POLL_BATCH];
     unsigned left = CQ_BUDGET, count = POLL_BATCH;
@@ -438,12 +438,12 @@ void work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
         left -= MIN(left, POLL_BATCH);
         if (notify) {
             cq->armed = PVR_NOT_ARMED;
-            event_notify(pvrdma, cq);
+            pvr_event_notify(pvrdma, cq);
         }
     }
     cq->more = count == POLL_BATCH;
     if (cq->more)
-        doorbell_again(pvrdma);
+        pvr_doorbell_again(pvrdma);
 }
 
 /* ---- the backend's calls, and later turns ---- */
@@ -454,9 +454,9 @@ static void on_cq_ready(void *opaque, uint32_t number)
     struct pvr_cq *cq;
 
     pthread_mutex_lock(&pvrdma->lock);
-    cq = handles_get(&pvrdma->cqs, number);
+    cq = pvr_handles_get(&pvrdma->cqs, number);
     if (cq)
-        work_drain_cq(pvrdma, cq);
+        pvr_work_drain_cq(pvrdma, cq);
     pthread_mutex_unlock(&pvrdma->lock);
 }
 
@@ -466,9 +466,9 @@ static void on_qp_room(void *opaque, uint32_t number)
     struct pvr_qp *qp;
 
     pthread_mutex_lock(&pvrdma->lock);
-    qp = handles_get(&pvrdma->qps, number);
+    qp = pvr_handles_get(&pvrdma->qps, number);
     if (qp)
-        work_serve_qp(pvrdma, qp);
+        pvr_work_serve_qp(pvrdma, qp);
     pthread_mutex_unlock(&pvrdma->lock);
 }
 
@@ -478,37 +478,37 @@ static void on_srq_room(void *opaque, uint32_t number)
     struct pvr_srq *srq;
 
     pthread_mutex_lock(&pvrdma->lock);
-    srq = handles_get(&pvrdma->srqs, number);
+    srq = pvr_handles_get(&pvrdma->srqs, number);
     if (srq)
-        work_serve_srq(pvrdma, srq);
+        pvr_work_serve_srq(pvrdma, srq);
     pthread_mutex_unlock(&pvrdma->lock);
 }
 
-const struct rdma_client_ops work_client = {
+const struct rdma_client_ops pvr_work_client = {
     .cq_ready = on_cq_ready,
     .qp_room = on_qp_room,
     .srq_room = on_srq_room,
-    .event = event_from_backend,
+    .event = pvr_event_from_backend,
 };
 
-void work_again(struct pvrdma *pvrdma)
+void pvr_work_again(struct pvrdma *pvrdma)
 {
     for (uint32_t i = 0; i < pvrdma->srqs.size; i++) {
-        struct pvr_srq *srq = handles_get(&pvrdma->srqs, i);
+        struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, i);
 
         if (srq && srq->more)
-            work_serve_srq(pvrdma, srq);
+            pvr_work_serve_srq(pvrdma, srq);
     }
     for (uint32_t i = 0; i < pvrdma->qps.size; i++) {
-        struct pvr_qp *qp = handles_get(&pvrdma->qps, i);
+        struct pvr_qp *qp = pvr_handles_get(&pvrdma->qps, i);
 
         if (qp && qp->more)
-            work_serve_qp(pvrdma, qp);
+            pvr_work_serve_qp(pvrdma, qp);
     }
     for (uint32_t i = 0; i < pvrdma->cqs.size; i++) {
-        struct pvr_cq *cq = handles_get(&pvrdma->cqs, i);
+        struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, i);
 
         if (cq && cq->more)
-            work_drain_cq(pvrdma, cq);
+            pvr_work_drain_cq(pvrdma, cq);
     }
 }
