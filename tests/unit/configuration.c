@@ -149,6 +149,24 @@ static void test_models(void)
     assert_refused("--net|type=null,model=e1000", "--net: model=e1000: must be virtio or vmxnet3");
 }
 
+static void test_rdma_brings_its_interface(void)
+{
+    g_autoptr(config_t) config =
+        accept("--rdma|backend=null,net=type=dgram,path=a,,b,local=c|--rdma=null");
+
+    g_assert_cmpuint(config->devices->len, ==, 4);
+    g_assert_cmpstr(device(config, 0)->type->name, ==, "vmxnet3");
+    g_assert_cmpstr(options_string(device(config, 0)->options, "path"), ==, "a,b");
+    g_assert_cmpstr(options_string(device(config, 0)->options, "local"), ==, "c");
+    g_assert_cmpstr(device(config, 1)->type->name, ==, "pvrdma");
+    g_assert_cmpstr(options_string(device(config, 1)->options, "backend"), ==, "null");
+    g_assert_cmpstr(device(config, 2)->type->name, ==, "vmxnet3");
+    g_assert_cmpstr(device(config, 3)->type->name, ==, "pvrdma");
+    assert_refused("--rdma|backend=none",
+                   "--rdma: backend=none: must be one of loopback, verbs, null");
+    assert_refused("--rdma|net=mtu=no", "--rdma: net: mtu=no: must be 576 to 65520");
+}
+
 static void test_messages(void)
 {
     assert_refused("--memroy|1G", "unknown option --memroy (did you mean --memory?); "
@@ -337,6 +355,7 @@ int main(int argc, char **argv)
     ADD(everything_after_the_dashes_is_the_command);
     ADD(generic_devices);
     ADD(models);
+    ADD(rdma_brings_its_interface);
     ADD(messages);
     ADD(every_option_is_described);
     ADD(conflicts);
