@@ -565,6 +565,71 @@ static void test_random(void)
     }
 }
 
+/* ---- where headers lie ---- */
+
+static void test_layout(void)
+{
+    static const struct recipe recipes[] = {
+        {.payload = 100},
+        {.payload = 100, .ipv6 = true},
+        {.payload = 100, .udp = true, .tags = 1},
+        {.payload = 100, .tags = 2, .ip_options = 8, .tcp_options = 12},
+        {.payload = 100, .ipv6 = true, .ip_options = 16, .tcp_options = 4},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(recipes); i++) {
+        struct frame *f = make_frame(&recipes[i]);
+        struct net_layout layout;
+
+        g_assert_true(net_parse(f->bytes, f->length, &layout));
+        g_assert_cmpuint(layout.ip, ==, f->ip);
+        g_assert_cmpuint(layout.transport, ==, f->transport);
+        g_assert_cmpuint(layout.payload, ==, f->payload);
+        g_assert_cmpint(layout.ipv6, ==, f->ipv6);
+        g_assert_cmpuint(layout.protocol, ==, f->udp ? 17 : 6);
+        g_assert_false(layout.fragment);
+        /* Cut off anywhere, it is an IP packet as long as that header is whole, and no more. */
+        for (size_t length = 0; length < f->payload; length++) {
+            g_autofree uint8_t *cut = g_memdup2(f->bytes, length);
+
+            g_assert_cmpint(net_parse(cut, length, &layout), ==, length >= f->transport);
+            g_assert_cmpuint(layout.payload, ==, 0);
+        }
+        g_free(f);
+    }
+}
+
+static void test_layout_of_fragments(void)
+{
+    static const uint16_t fields[] = {0x2000, 0x0001, 0x3fff};
+    struct net_layout layout;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(fields); i++) {
+        struct frame *f = make_frame(&(struct recipe){.payload = 100});
+
+        put16(f->bytes + f->ip + 6, fields[i]);
+        g_assert_true(net_parse(f->bytes, f->length, &layout));
+        g_assert_true(layout.fragment);
+        g_assert_cmpuint(layout.payload, ==, 0);
+        g_free(f);
+    }
+}
+
+static void test_pseudo_checksum(void)
+{
+    for (unsigned ipv6 = 0; ipv6 < 2; ipv6++) {
+        struct frame *f = make_frame(&(struct recipe){.payload = 1000, .ipv6 = ipv6});
+        size_t length = f->length - f->transport;
+        struct net_layout layout;
+        uint16_t sum;
+
+        g_assert_true(net_parse(f->bytes, f->length, &layout));
+        sum = net_pseudo_checksum(f->bytes, &layout, length);
+        g_assert_cmphex(GUINT16_FROM_BE(sum), ==, pseudo_sum(f->bytes + f->ip, ipv6, 6, length));
+        g_free(f);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -584,5 +649,8 @@ int main(int argc, char **argv)
     g_test_add_func("/net/offload/bad-frames", test_bad_frames);
     g_test_add_func("/net/offload/truncated", test_truncated);
     g_test_add_func("/net/offload/random", test_random);
+    g_test_add_func("/net/layout", test_layout);
+    g_test_add_func("/net/layout/fragments", test_layout_of_fragments);
+    g_test_add_func("/net/layout/pseudo-checksum", test_pseudo_checksum);
     return g_test_run();
 }
