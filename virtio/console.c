@@ -15,7 +15,9 @@
  * input goes through a small buffer, since it can't be given back.
  *
  * Output reaches the host side whether that is open or not: a console whose input has ended still
- * prints. An end of file is announced when the input before it has been delivered.
+ * prints. A chardev whose reader is there but takes nothing makes a console wait for PATIENCE_NS, then
+ * its output is lost until the reader goes on: Linux waits for a console with interrupts off, so the
+ * whole guest would hang on it. An end of file is announced when the input before it has been delivered.
  *
  * Limits: VIRTIO_CONSOLE_MAX_PORTS ports, CHUNKS_A_TURN chunks a turn of the loop and port; ports are
  * not removed. Saved: what the driver was told and has opened, partial output, buffered input; not what
@@ -55,6 +57,7 @@ TRACE_EVENT(console_input, "%s port=%u bytes=%zu taken=%zu",
 #define INPUT_MAX       4096u
 #define NAME_MAX_BYTES  127u
 #define MAX_PIECES      64u
+#define PATIENCE_NS     (INT64_C(1) * 1000 * 1000 * 1000)
 #define QUEUE_SIZE_TEXT "32"
 
 /* What the driver is to be told of a port, in this order. */
@@ -89,7 +92,9 @@ struct console_port {
     const struct console_port_ops *ops;
     void *opaque;
     struct chardev *chardev;
-    struct virtq_element *tx; /* of its own: one port's callbacks may look at another port */
+    struct loop_timer *patience; /* of a console whose chardev takes nothing */
+    bool impatient;              /* it has run out: output is dropped */
+    struct virtq_element *tx;    /* of its own: one port's callbacks may look at another port */
 
     bool host_open;
     bool blocked;  /* the host side took less than it was given */
@@ -526,13 +531,29 @@ static void char_receive(void *opaque, const uint8_t *data, size_t size)
 
 static void char_writable(void *opaque)
 {
-    console_port_resume(opaque);
+    struct console_port *port = opaque;
+
+    port->impatient = false;
+    if (port->patience)
+        loop_timer_cancel(port->patience);
+    console_port_resume(port);
+}
+
+static void patience_ended(void *opaque)
+{
+    struct console_port *port = opaque;
+
+    log_info("virtio", "%s: whoever reads its output takes nothing; what follows is lost",
+             console_name(port->console));
+    port->impatient = true;
+    console_port_resume(port);
 }
 
 static void char_connected(void *opaque, bool is_open)
 {
     struct console_port *port = opaque;
 
+    port->impatient = false; /* of another reader than the one to come */
     /* The peer's last bytes come before its end of file. */
     port->deferred = !is_open && port->input->len;
     if (!port->deferred)
@@ -549,8 +570,17 @@ static const struct chardev_client_ops char_client = {
 static size_t to_char(void *opaque, const uint8_t *data, size_t size)
 {
     struct console_port *port = opaque;
+    size_t taken = port->impatient ? 0 : char_write(port->chardev, data, size);
 
-    return char_write(port->chardev, data, size);
+    if (taken == size || !port->is_console)
+        return taken;
+    if (port->impatient)
+        return size;
+    if (!port->patience)
+        port->patience = loop_timer_create(port->console->vdev.loop, patience_ended, port);
+    /* Again for each short write: a slow reader is not one that takes nothing. */
+    loop_timer_set(port->patience, loop_now_ns() + PATIENCE_NS);
+    return taken;
 }
 
 static void from_char(void *opaque)
@@ -698,6 +728,7 @@ static void console_destroy(struct virtio_device *vdev)
     struct console *console = (struct console *)vdev;
 
     for (unsigned i = 0; i < console->port_count; i++) {
+        loop_timer_destroy(console->ports[i].patience);
         g_clear_pointer(&console->ports[i].chardev, char_close);
         g_free(console->ports[i].name);
         g_free(console->ports[i].tx);

@@ -707,6 +707,44 @@ static void test_chardev_slow_reader(void)
     teardown(&f);
 }
 
+/* A console's driver waits with interrupts off: not for ever. */
+static void test_chardev_stuck_reader(void)
+{
+    struct fixture f;
+    struct host *host;
+    struct driver_buffer out;
+    g_autofree char *data = g_malloc(65536);
+    int64_t begun;
+    size_t got = 0;
+    ssize_t n;
+    int fd;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    fd = attach_socket(&f, host);
+    attach(&f);
+    virtio_driver_start(f.driver, 0);
+    out = (struct driver_buffer){0x2000000, 4 << 20};
+    virtio_driver_submit(f.driver, 1, &out, 1, NULL, 0, &f);
+    begun = loop_now_ns();
+    while (!driver_ring_reap(virtio_driver_ring(f.driver, 1), NULL)) {
+        g_assert_cmpint(loop_now_ns() - begun, <, 10 * G_TIME_SPAN_SECOND * 1000);
+        loop_iterate(f.h->loop, false);
+    }
+    g_assert_cmpint(loop_now_ns() - begun, >, 500 * 1000 * 1000);
+    guest_write(&f, 1, "lost");
+    /* The reader goes on: what was buffered comes, then what is written from now on. */
+    while ((n = read(fd, data, 65536)) > 0 || got < 1000) {
+        got += MAX(n, 0);
+        loop_iterate(f.h->loop, false);
+    }
+    guest_write(&f, 1, "seen");
+    g_assert_cmpint(read(fd, data, 65536), ==, 4);
+    g_assert_cmpmem(data, 4, "seen", 4);
+    close(fd);
+    teardown(&f);
+}
+
 /* ---- lifecycle ---- */
 
 static void test_pause(void)
@@ -838,6 +876,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-console/chardev", test_chardev);
     g_test_add_func("/virtio-console/chardev-end-of-file", test_chardev_end_of_file);
     g_test_add_func("/virtio-console/chardev-slow-reader", test_chardev_slow_reader);
+    g_test_add_func("/virtio-console/chardev-stuck-reader", test_chardev_stuck_reader);
     g_test_add_func("/virtio-console/pause", test_pause);
     g_test_add_func("/virtio-console/save-and-load", test_save_and_load);
     g_test_add_func("/virtio-console/errors", test_errors);
