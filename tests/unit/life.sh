@@ -3,7 +3,7 @@
 #
 #   . "$(dirname "$0")/life.sh"; $lodge, $work, check NAME COMMANDS, finish
 set -u
-lodge=$(realpath "$1") counter=$(realpath "$2")
+lodge=$(realpath "$1") counter=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 work=$(mktemp -d "${TMPDIR:-/tmp}/lodge-life.XXXXXX")
 cd "$work" || exit 1
 count=0 failed=0
