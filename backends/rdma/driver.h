@@ -195,6 +195,12 @@ bool rdma_qp_values_are_valid(const struct rdma *rdma, const struct rdma_qp_attr
 int rdma_find_gid(const struct rdma *rdma, const union rdma_gid *gid);
 bool rdma_gid_is_ipv4(const union rdma_gid *gid); /* ::ffff:a.b.c.d */
 
+/* The first 40 bytes of a received datagram: the network header that it has on the wire, an IPv4 one in
+ * the last 20. @size: of the payload. */
+#define RDMA_GRH_SIZE 40u
+void rdma_network_header(uint8_t grh[RDMA_GRH_SIZE], const struct rdma_gid_entry *from,
+                         const struct rdma_av *av, uint32_t size, uint8_t *network_type);
+
 /* The largest InfiniBand MTU whose packets fit an Ethernet link of @mtu bytes (RoCE v2 over IPv6). */
 enum rdma_mtu rdma_mtu_of_link(uint32_t mtu);
 

@@ -20,7 +20,6 @@
 #include "backends/rdma/driver.h"
 
 #define LOOPBACK_MAX_MESSAGE (UINT32_C(1) << 31)
-#define LOOPBACK_GRH_SIZE    40u
 
 /* ---- queues of work requests ---- */
 

@@ -10,7 +10,6 @@
  * Errors of the requester's own memory are found before anything moves; those of the responder are as
  * IBTA 9.7.5.2 and table 60 say, and both sides come to ERR.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -437,54 +436,6 @@ static enum outcome rc_execute(struct loopback *loopback, struct loopback_qp *qp
 
 /* ---- datagrams ---- */
 
-static uint16_t ip_checksum(const uint8_t *header, size_t size)
-{
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < size; i += 2)
-        sum += header[i] << 8 | header[i + 1];
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum;
-}
-
-/* The first 40 bytes of a received datagram (IBTA annex A17.4.5.2): the network header that it would
- * have had, an IPv4 one in the last 20. @size: of the payload. */
-static void make_network_header(uint8_t grh[LOOPBACK_GRH_SIZE], const struct rdma_gid_entry *from,
-                                const struct rdma_av *av, uint32_t size, uint8_t *network_type)
-{
-    uint16_t length = 12 + 8 + size + 4; /* BTH, DETH, payload, ICRC */
-
-    memset(grh, 0, LOOPBACK_GRH_SIZE);
-    if (from->type == RDMA_GID_ROCE_V2 && rdma_gid_is_ipv4(&from->gid) &&
-        rdma_gid_is_ipv4(&av->dgid)) {
-        uint8_t *ip = grh + 20;
-        uint16_t total = htons(20 + 8 + length), checksum;
-        ip[0] = 0x45;
-        ip[1] = av->traffic_class;
-        memcpy(ip + 2, &total, 2);
-        ip[6] = 0x40; /* do not fragment */
-        ip[8] = av->hop_limit ? av->hop_limit : 64;
-        ip[9] = 17;
-        memcpy(ip + 12, from->gid.raw + 12, 4);
-        memcpy(ip + 16, av->dgid.raw + 12, 4);
-        checksum = htons(ip_checksum(ip, 20));
-        memcpy(ip + 10, &checksum, 2);
-        *network_type = RDMA_NETWORK_IPV4;
-        return;
-    }
-    bool v2 = from->type == RDMA_GID_ROCE_V2;
-    uint32_t first = htonl(6u << 28 | (uint32_t)av->traffic_class << 20 | av->flow_label);
-    uint16_t payload = htons(length + (v2 ? 8 : 0));
-    memcpy(grh, &first, 4);
-    memcpy(grh + 4, &payload, 2);
-    grh[6] = v2 ? 17 : 0x1b;
-    grh[7] = av->hop_limit ? av->hop_limit : 64;
-    memcpy(grh + 8, from->gid.raw, 16);
-    memcpy(grh + 24, av->dgid.raw, 16);
-    *network_type = v2 ? RDMA_NETWORK_IPV6 : RDMA_NETWORK_ROCE_V1;
-}
-
 /* The queue pair that a datagram reaches, or NULL: it is lost. */
 static struct loopback_qp *find_target(struct loopback *loopback, const struct loopback_qp *qp,
                                        const struct send_wqe *wqe)
@@ -513,8 +464,8 @@ static bool deliver(struct loopback_qp *qp, struct loopback_qp *target, const st
                     const struct rdma_gid_entry *from, uint32_t length)
 {
     struct loopback_side source = local_side(qp, wqe, 0), into = receive_side(target);
-    struct rdma_wc wc = received(wqe, length + LOOPBACK_GRH_SIZE);
-    uint8_t grh[LOOPBACK_GRH_SIZE];
+    struct rdma_wc wc = received(wqe, length + RDMA_GRH_SIZE);
+    uint8_t grh[RDMA_GRH_SIZE];
 
     if (target->receive.status) {
         fail_receive(target, target->receive.status);
@@ -524,9 +475,9 @@ static bool deliver(struct loopback_qp *qp, struct loopback_qp *target, const st
         fail_receive(target, RDMA_WC_LOC_LEN_ERR);
         return true;
     }
-    make_network_header(grh, from, &wqe->wr.ud.av, length, &wc.network_type);
+    rdma_network_header(grh, from, &wqe->wr.ud.av, length, &wc.network_type);
     enum loopback_moved moved = loopback_put(&into, grh, sizeof(grh));
-    into.skip = LOOPBACK_GRH_SIZE;
+    into.skip = RDMA_GRH_SIZE;
     if (moved == LOOPBACK_MOVED)
         moved = loopback_move(&source, &into, 0, length);
     if (moved == LOOPBACK_NO_DMA)

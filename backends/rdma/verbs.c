@@ -13,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 #define WINDOW_MIN INT64_C(2000)  /* ns */
 #define WINDOW_MAX INT64_C(50000) /* ns */
 
@@ -161,7 +160,7 @@ static bool convert(struct verbs *verbs, const struct ibv_wc *ib, struct rdma_wc
 {
     struct verbs_qp *qp = g_hash_table_lookup(verbs->by_qpn, GUINT_TO_POINTER(ib->qp_num));
 
-    if (!qp)
+    if (!qp || qp->qp.attributes.state == RDMA_QPS_RESET)
         return false;
     *wc = (struct rdma_wc){
         .wr_id = ib->wr_id,
@@ -250,8 +249,10 @@ static bool work(struct rdma *rdma)
     for (GList *link = verbs->hot.head, *next; link; link = next) {
         struct verbs_cq *cq = link->data;
         next = link->next;
-        if (cq->stash_head < cq->stashed)
-            continue; /* not fetched yet */
+        if (cq->stash_head < cq->stashed) {
+            cool(cq); /* until what was found is fetched */
+            continue;
+        }
         cq->stash_head = 0;
         cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
         if (cq->stashed) {
@@ -388,6 +389,28 @@ static int query_port(struct rdma *rdma, struct rdma_port *port)
     return 0;
 }
 
+/* What was refused meanwhile may come now. */
+static void set_running(struct rdma *rdma, bool running)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, rdma->objects[RDMA_OBJECT_QP]);
+    while (running && g_hash_table_iter_next(&iter, NULL, &value)) {
+        struct rdma_qp *qp = value;
+        if (qp->wants_room)
+            rdma_notify(&qp->object, RDMA_NOTE_ROOM);
+        qp->wants_room = false;
+    }
+    g_hash_table_iter_init(&iter, rdma->objects[RDMA_OBJECT_SRQ]);
+    while (running && g_hash_table_iter_next(&iter, NULL, &value)) {
+        struct rdma_srq *srq = value;
+        if (srq->wants_room)
+            rdma_notify(&srq->object, RDMA_NOTE_ROOM);
+        srq->wants_room = false;
+    }
+}
+
 static void verbs_close(struct rdma *rdma)
 {
     struct verbs *verbs = verbs_of(rdma);
@@ -414,6 +437,7 @@ static const struct rdma_ops verbs_ops = {
     .qp_size = sizeof(struct verbs_qp),
     .close = verbs_close,
     .work = work,
+    .set_running = set_running,
     .query_port = query_port,
     .add_gid = verbs_add_gid,
     .remove_gid = verbs_remove_gid,

@@ -6,6 +6,7 @@
  *   verbs_memory.c  guest pages as one range of addresses, registered; locked memory
  *   verbs_qp.c      queue pairs, shared receive queues, work
  *   verbs_gid.c     GIDs of the host's port
+ *   verbs_gsi.c     QP 1, and the datagrams between those of several guests
  *   verbs_probe.c   what there is, for lodge doctor
  *
  * Objects are the host's own, one for one; keys, queue pair numbers and addresses too (a region is
@@ -14,8 +15,8 @@
  *
  * What the host can't do for us: stop a device that a peer writes to (so such an adapter is not saved,
  * and rdma_set_running(false) only holds back what is posted and what has completed), fast registration
- * (a generic one needs keys that are known before), and QP 1, which ib_core keeps for itself: the GSI
- * queue pair is there so that the guest's drivers load, but nobody answers it.
+ * (a generic one needs keys that are known before), and QP 1, which ib_core keeps for itself: that of a
+ * guest reaches the guests of the same host only (verbs_gsi.c).
  */
 #ifndef BACKENDS_RDMA_VERBS_H
 #define BACKENDS_RDMA_VERBS_H
@@ -77,8 +78,10 @@ struct verbs_srq {
 struct verbs_qp {
     struct rdma_qp qp;
     struct ibv_qp *ib; /* NULL: GSI */
-    GQueue receives;   /* GSI: wr_ids as pointers to uint64_t */
+    GQueue receives;   /* GSI: of struct gsi_receive */
 };
+
+struct gsi_socket;
 
 struct verbs {
     struct rdma rdma;
@@ -91,8 +94,9 @@ struct verbs {
     uint8_t port;
     int fallback_gid; /* -1: none */
     struct {
-        uint8_t index; /* of the host's table */
-        bool added;    /* its address is ours to remove */
+        uint8_t index;             /* of the host's table */
+        bool added;                /* its address is ours to remove */
+        struct gsi_socket *socket; /* where datagrams for QP 1 come in; NULL: none */
     } * gids;
     GQueue hot;
     int64_t window; /* ns that a completion queue is polled after a completion */
@@ -137,6 +141,17 @@ void verbs_free_handle(gpointer ah);
 GHashTable *verbs_handles_create(void);
 /* What a completion says about its queue pair: room, an error. */
 void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc);
+
+/* Completes a datagram that goes nowhere as sent. */
+void verbs_lose(struct verbs_qp *qp, const struct rdma_send_wr *wr);
+
+/* ---- verbs_gsi.c ---- */
+
+struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *gid);
+void verbs_gsi_close(struct gsi_socket *socket); /* any thread; NULL is allowed */
+int verbs_gsi_send(struct verbs_qp *qp, const struct rdma_send_wr *wr);
+int verbs_gsi_post_recv(struct verbs_qp *qp, const struct rdma_recv_wr *wr);
+int verbs_gsi_modify(struct verbs_qp *qp); /* its state changed */
 
 /* ---- verbs_gid.c ---- */
 

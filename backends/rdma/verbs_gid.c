@@ -146,6 +146,7 @@ int verbs_add_gid(struct rdma *rdma, unsigned index, const struct rdma_gid_entry
         return -EADDRNOTAVAIL;
     verbs->gids[index].index = host;
     verbs->gids[index].added = added;
+    verbs->gids[index].socket = verbs_gsi_listen(verbs, &entry->gid);
     return 0;
 }
 
@@ -154,6 +155,7 @@ void verbs_remove_gid(struct rdma *rdma, unsigned index)
     struct verbs *verbs = verbs_of(rdma);
     uint32_t interface = 0;
 
+    verbs_gsi_close(g_steal_pointer(&verbs->gids[index].socket));
     if (!verbs->gids[index].added)
         return;
     verbs->gids[index].added = false;

@@ -218,27 +218,6 @@ static int set_error(struct verbs_qp *qp)
     return qp->ib ? -ibv_modify_qp(qp->ib, &attr, IBV_QP_STATE) : 0;
 }
 
-/* QP 1, which the host does not give away: states without a device. */
-static int modify_gsi(struct verbs_qp *qp)
-{
-    enum rdma_qp_state to = qp->qp.attributes.state;
-
-    if (to == RDMA_QPS_RESET) {
-        g_queue_clear_full(&qp->receives, g_free);
-        verbs_forget_completions(qp->qp.create.send_cq, qp->qp.object.number);
-        verbs_forget_completions(qp->qp.create.recv_cq, qp->qp.object.number);
-    }
-    while (to == RDMA_QPS_ERR && qp->receives.length) {
-        g_autofree uint64_t *wr_id = g_queue_pop_head(&qp->receives);
-        struct rdma_wc wc = {.wr_id = *wr_id,
-                             .qp = qp->qp.object.number,
-                             .status = RDMA_WC_WR_FLUSH_ERR,
-                             .opcode = RDMA_WC_RECV};
-        verbs_inject(qp->qp.create.recv_cq, &wc);
-    }
-    return 0;
-}
-
 /* Throws away what the host completed for a queue pair that is reset. */
 static void forget_host_completions(struct verbs_qp *qp)
 {
@@ -273,7 +252,7 @@ int verbs_modify_qp(struct rdma_qp *base, const struct rdma_qp_attributes *old, 
     };
 
     if (!qp->ib)
-        return modify_gsi(qp);
+        return verbs_gsi_modify(qp);
     if (mask & RDMA_QP_AV) {
         if (!verbs->rdma.gids[a->av.sgid_index].used)
             return -EINVAL;
@@ -377,17 +356,13 @@ static bool fill_send(const struct rdma_send_wr *wr, struct ibv_send_wr *host)
     }
 }
 
-/* A send of QP 1: on its way, and lost. */
-static int lose(struct verbs_qp *qp, const struct rdma_send_wr *wr)
+/* A datagram that nobody can get: it was sent, and is lost. */
+void verbs_lose(struct verbs_qp *qp, const struct rdma_send_wr *wr)
 {
-    struct rdma_wc wc = {.wr_id = wr->wr_id,
-                         .qp = qp->qp.object.number,
-                         .status = qp->qp.attributes.state == RDMA_QPS_ERR ? RDMA_WC_WR_FLUSH_ERR
-                                                                           : RDMA_WC_SUCCESS};
+    struct rdma_wc wc = {.wr_id = wr->wr_id, .qp = qp->qp.object.number};
 
-    if (wc.status || qp->qp.create.signal_all || (wr->flags & RDMA_SEND_SIGNALED))
+    if (qp->qp.create.signal_all || (wr->flags & RDMA_SEND_SIGNALED))
         verbs_inject(qp->qp.create.send_cq, &wc);
-    return 0;
 }
 
 int verbs_post_send(struct rdma_qp *base, const struct rdma_send_wr *wr)
@@ -406,8 +381,10 @@ int verbs_post_send(struct rdma_qp *base, const struct rdma_send_wr *wr)
     };
     struct ibv_send_wr *bad;
 
+    if (!verbs->rdma.running)
+        return -ENOMEM; /* the host's device would start at once */
     if (!qp->ib)
-        return lose(qp, wr);
+        return verbs_gsi_send(qp, wr);
     if (!fill_send(wr, &host) || wr->num_sge > base->create.max_send_sge)
         return refused(qp, cq, wr->wr_id, RDMA_WC_SEND, EINVAL);
     host.num_sge = verbs_translate(pd, wr->sge, wr->num_sge, sge);
@@ -419,8 +396,10 @@ int verbs_post_send(struct rdma_qp *base, const struct rdma_send_wr *wr)
         host.wr.ud.ah = find_handle(verbs, pd, &wr->ud.av);
         host.wr.ud.remote_qpn = wr->ud.qpn;
         host.wr.ud.remote_qkey = wr->ud.qkey & 0x80000000 ? base->attributes.qkey : wr->ud.qkey;
-        if (!host.wr.ud.ah)
-            return lose(qp, wr);
+        if (!host.wr.ud.ah) {
+            verbs_lose(qp, wr);
+            return 0;
+        }
     }
     int error = ibv_post_send(qp->ib, &host, &bad);
     return error ? refused(qp, cq, wr->wr_id, RDMA_WC_SEND, error) : 0;
@@ -440,12 +419,10 @@ int verbs_post_recv(struct rdma_qp *base, const struct rdma_recv_wr *wr)
     struct ibv_sge sge[VERBS_MAX_SGE];
     struct ibv_recv_wr host, *bad;
 
-    if (!qp->ib) {
-        if (qp->receives.length >= base->create.max_recv_wr)
-            return -ENOMEM;
-        g_queue_push_tail(&qp->receives, g_memdup2(&wr->wr_id, sizeof(wr->wr_id)));
-        return base->attributes.state == RDMA_QPS_ERR ? modify_gsi(qp) : 0;
-    }
+    if (!base->object.rdma->running)
+        return -ENOMEM;
+    if (!qp->ib)
+        return verbs_gsi_post_recv(qp, wr);
     int error = fill_recv((struct verbs_pd *)base->pd, wr, base->create.max_recv_sge, sge, &host);
     if (!error)
         error = ibv_post_recv(qp->ib, &host, &bad);
@@ -456,8 +433,11 @@ int verbs_post_srq_recv(struct rdma_srq *base, const struct rdma_recv_wr *wr)
 {
     struct ibv_sge sge[VERBS_MAX_SGE];
     struct ibv_recv_wr host, *bad;
-    int error = fill_recv((struct verbs_pd *)base->pd, wr, base->max_sge, sge, &host);
+    int error;
 
+    if (!base->object.rdma->running)
+        return -ENOMEM;
+    error = fill_recv((struct verbs_pd *)base->pd, wr, base->max_sge, sge, &host);
     if (!error)
         error = ibv_post_srq_recv(((struct verbs_srq *)base)->ib, &host, &bad);
     if (error && error != ENOMEM) {
