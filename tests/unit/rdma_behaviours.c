@@ -706,6 +706,74 @@ static void a_datagram_without_a_receive_is_lost(void)
     pair_tear_down(&p);
 }
 
+static void a_dma_region_is_local_and_by_physical_address(void)
+{
+    struct pair p;
+    struct rdma_mr_attributes a = {.type = RDMA_MR_DMA, .access = RDMA_ACCESS_LOCAL_WRITE};
+
+    pair_set_up(&p);
+    struct rdma_mr *mr = make_mr_in(&p.host, p.host.pd, &a);
+    fill(p.host.ram + 0x2345, 300, 8);
+    struct rdma_sge sge = {0x2345, 300, rdma_mr_lkey(mr)};
+    struct rdma_send_wr wr = send_wr(RDMA_WR_SEND, 1, &sge);
+    post_recv(&p, 1, 2, 0x30000, 300);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[1], 2, RDMA_WC_SUCCESS);
+    expect_filled(p.host.ram + 0x30000, 300, 8);
+    expect_wc(p.cq[0], 1, RDMA_WC_SUCCESS);
+    wr.opcode = RDMA_WR_WRITE;
+    wr.wr_id = 3;
+    wr.remote.addr = 0x40000;
+    wr.remote.rkey = rdma_mr_rkey(mr);
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    expect_wc(p.cq[0], 3, RDMA_WC_REM_ACCESS_ERR);
+    pair_tear_down(&p);
+}
+
+static void the_general_service_talks_to_itself(void)
+{
+    struct pair p;
+    struct rdma_qp_create create = {.type = RDMA_QP_GSI};
+    struct rdma_qp *second;
+
+    host_set_up(&p.host);
+    struct rdma_qp_attributes a = usual_attributes(&p.host, 0);
+    a.qkey = 0x80010000;
+    p.cq[0] = make_cq(&p.host, 64);
+    p.qp[0] = make_qp(&p.host, RDMA_QP_GSI, p.cq[0], NULL);
+    create.send_cq = create.recv_cq = p.cq[0];
+    g_assert_cmpuint(rdma_qp_qpn(p.qp[0]), ==, RDMA_QPN_GSI);
+    g_assert_cmpint(rdma_create_qp(p.host.pd, 77, &create, &second), ==, -EEXIST);
+    to_state(p.qp[0], &a, RDMA_QPS_INIT, RDMA_QP_PKEY_INDEX | RDMA_QP_QKEY);
+    to_state(p.qp[0], &a, RDMA_QPS_RTR, 0);
+    to_state(p.qp[0], &a, RDMA_QPS_RTS, RDMA_QP_SQ_PSN);
+    struct rdma_mr_attributes dma = {.type = RDMA_MR_DMA, .access = RDMA_ACCESS_LOCAL_WRITE};
+    uint32_t lkey = rdma_mr_lkey(make_mr_in(&p.host, p.host.pd, &dma));
+    fill(p.host.ram + 0x1000, 256, 9);
+    struct rdma_sge into = {0x20000, 296, lkey};
+    struct rdma_recv_wr recv = {.wr_id = 1, .num_sge = 1, .sge = &into};
+    g_assert_cmpint(rdma_post_recv(p.qp[0], &recv), ==, 0);
+    struct rdma_sge sge[2] = {{0x1000, 24, lkey}, {0x1018, 232, lkey}};
+    struct rdma_send_wr wr = send_wr(RDMA_WR_SEND, 2, sge);
+    wr.num_sge = 2;
+    wr.ud.qpn = 1;
+    wr.ud.qkey = 0x80010000;
+    wr.ud.av = a.av;
+    g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+    struct rdma_wc wc = next_wc(p.cq[0]);
+    g_assert_cmpuint(wc.wr_id, ==, 1);
+    g_assert_cmpuint(wc.src_qp, ==, 1);
+    g_assert_cmpuint(wc.network_type, ==, RDMA_NETWORK_IPV4);
+    g_assert_cmpmem(wc.smac, 6, ((uint8_t[]){0x52, 0x54, 0, 0, 0, 1}), 6);
+    expect_filled(p.host.ram + 0x20028, 256, 9);
+    uint32_t sum = 0; /* of an IPv4 header with a valid checksum: all ones */
+    for (unsigned i = 0; i < 20; i += 2)
+        sum += p.host.ram[0x20014 + i] << 8 | p.host.ram[0x20015 + i];
+    sum = (sum & 0xffff) + (sum >> 16);
+    g_assert_cmphex(sum, ==, 0xffff);
+    pair_tear_down(&p);
+}
+
 static const struct behaviour {
     const char *name;
     void (*run)(void);
@@ -743,6 +811,9 @@ static const struct behaviour {
     {"a-datagram-with-the-wrong-qkey-is-lost", a_datagram_with_the_wrong_qkey_is_lost},
     {"the-privileged-qkey-is-the-senders-own", the_privileged_qkey_is_the_senders_own},
     {"a-datagram-without-a-receive-is-lost", a_datagram_without_a_receive_is_lost},
+    {"a-dma-region-is-local-and-by-physical-address",
+     a_dma_region_is_local_and_by_physical_address},
+    {"the-general-service-talks-to-itself", the_general_service_talks_to_itself},
 };
 
 int main(int argc, char **argv)
