@@ -173,6 +173,9 @@ static bool convert(struct verbs *verbs, const struct ibv_wc *ib, struct rdma_wc
         wc->byte_len = ib->byte_len;
         wc->src_qp = ib->src_qp;
         wc->pkey_index = ib->pkey_index;
+        /* The host does not say which messages asked for an event: rather one too many than none. */
+        if (ib->opcode & IBV_WC_RECV)
+            wc->flags |= RDMA_WC_SOLICITED;
         if (ib->wc_flags & IBV_WC_WITH_IMM) {
             wc->flags |= RDMA_WC_WITH_IMM;
             wc->imm = ib->imm_data;
@@ -284,6 +287,7 @@ static void note_qp(const struct ibv_async_event *event, enum rdma_event_type ty
     struct verbs_qp *qp = event->element.qp->qp_context;
 
     rdma_notify(&qp->qp.object, RDMA_NOTE(type));
+    verbs_refresh_state(qp, &qp->qp.attributes);
 }
 
 static void take_event(struct verbs *verbs, const struct ibv_async_event *event)

@@ -131,6 +131,8 @@ int verbs_create_qp(struct rdma_qp *qp);
 void verbs_destroy_qp(struct rdma_qp *qp);
 int verbs_modify_qp(struct rdma_qp *qp, const struct rdma_qp_attributes *old, uint32_t mask);
 void verbs_query_qp(struct rdma_qp *qp, struct rdma_qp_attributes *attributes);
+/* What the host says of the state: .state and .sq_draining of @to. */
+void verbs_refresh_state(struct verbs_qp *qp, struct rdma_qp_attributes *to);
 int verbs_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr);
 int verbs_post_recv(struct rdma_qp *qp, const struct rdma_recv_wr *wr);
 int verbs_create_srq(struct rdma_srq *srq);

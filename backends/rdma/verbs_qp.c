@@ -6,6 +6,7 @@
  * completion: the queue pair goes to ERR, and the request completes with LOC_QP_OP_ERR.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/rdma/verbs.h"
@@ -160,7 +161,7 @@ int verbs_set_srq_limit(struct rdma_srq *base, uint32_t limit)
 
     if (!error)
         base->limit = limit;
-    return -error;
+    return -abs(error);
 }
 
 /* ---- states ---- */
@@ -261,11 +262,11 @@ int verbs_modify_qp(struct rdma_qp *base, const struct rdma_qp_attributes *old, 
     int error = ibv_modify_qp(qp->ib, &attr, host_mask(mask));
     if (!error && (mask & RDMA_QP_STATE) && a->state == RDMA_QPS_RESET)
         forget_host_completions(qp);
-    return -error;
+    return -abs(error);
 }
 
 /* The host's device changes states by itself, on errors. */
-static void refresh_state(struct verbs_qp *qp, struct rdma_qp_attributes *to)
+void verbs_refresh_state(struct verbs_qp *qp, struct rdma_qp_attributes *to)
 {
     struct ibv_qp_attr attr;
     struct ibv_qp_init_attr init;
@@ -280,7 +281,7 @@ static void refresh_state(struct verbs_qp *qp, struct rdma_qp_attributes *to)
 
 void verbs_query_qp(struct rdma_qp *base, struct rdma_qp_attributes *attributes)
 {
-    refresh_state((struct verbs_qp *)base, attributes);
+    verbs_refresh_state((struct verbs_qp *)base, attributes);
     base->attributes.state = attributes->state;
 }
 
@@ -295,7 +296,7 @@ void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc)
         rdma_notify(&qp->qp.create.srq->object, RDMA_NOTE_ROOM);
     }
     if (wc->status && qp->qp.attributes.state != RDMA_QPS_ERR)
-        refresh_state(qp, &qp->qp.attributes);
+        verbs_refresh_state(qp, &qp->qp.attributes);
 }
 
 /* ---- posting ---- */
@@ -309,7 +310,7 @@ static int refused(struct verbs_qp *qp, struct rdma_cq *cq, uint64_t wr_id, uint
                          .status = RDMA_WC_LOC_QP_OP_ERR,
                          .opcode = opcode};
 
-    if (error == ENOMEM || error == -ENOMEM)
+    if (abs(error) == ENOMEM) /* some providers' are negative */
         return -ENOMEM;
     if (qp->qp.attributes.state == RDMA_QPS_ERR)
         wc.status = RDMA_WC_WR_FLUSH_ERR;
@@ -440,10 +441,11 @@ int verbs_post_srq_recv(struct rdma_srq *base, const struct rdma_recv_wr *wr)
     error = fill_recv((struct verbs_pd *)base->pd, wr, base->max_sge, sge, &host);
     if (!error)
         error = ibv_post_srq_recv(((struct verbs_srq *)base)->ib, &host, &bad);
+    error = abs(error); /* some providers' are negative */
     if (error && error != ENOMEM) {
         /* No queue pair whose completion could say so. */
         rdma_notify(&base->object, RDMA_NOTE(RDMA_EVENT_SRQ_ERROR));
         return 0;
     }
-    return -error;
+    return -abs(error);
 }
