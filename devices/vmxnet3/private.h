@@ -214,7 +214,7 @@ void vmxnet3_receive_waiting(struct vmxnet3 *v);
 
 /* ---- rss.c ---- */
 
-/* Toeplitz: the hash of @size bytes of input with the key; and which kind of hash a packet gets. */
+/* Toeplitz: the hash of @size bytes of @input. */
 uint32_t vmxnet3_toeplitz(const uint8_t key[VMXNET3_RSS_KEY], const uint8_t *input, size_t size);
 
 /* ---- state.c ---- */

@@ -92,4 +92,17 @@ check 'the module goes and comes under traffic' '
 check 'the kernel is content' quiet
 END
 
+# The other guest is told to serve as the host does.
+"$lodge" run --timeout 100 --net=type=stream,path="$work/wire",server=on,model=vmxnet3 -p lodge.ip=eth0:10.79.0.1/24 -- sh -c "
+    socat TCP-LISTEN:5001,fork,reuseaddr SYSTEM:sha256sum & socat TCP-LISTEN:5002,fork,reuseaddr 'SYSTEM:cat $work/data' & sleep 100" </dev/null >other.log 2>&1 &
+wait_for 30 test -S wire
+in_guest 'two guests' --net=type=stream,path="$work/wire",model=vmxnet3 -plodge.ip=eth0:10.79.0.2/24 -esum -efunctions <<'END'
+HOST=10.79.0.1
+. "$functions"
+check 'they reach each other' 'wait_for 40 reach && wait_for 10 take'
+check 'data in' take
+check 'data out' give
+check 'the kernel is content' quiet
+END
+
 finish
