@@ -125,7 +125,7 @@ static void test_activation_refused(void)
         {0, offsetof(struct vmxnet3_shared, filter.multicast_size), 2, 65535},
         {1, offsetof(struct vmxnet3_tx_descriptor, ring), 8, 0x1010},
         {1, offsetof(struct vmxnet3_tx_descriptor, ring), 8, UINT64_C(1) << 50},
-        {1, offsetof(struct vmxnet3_tx_descriptor, ring), 8, (256 << 20) - 512},
+        {1, offsetof(struct vmxnet3_tx_descriptor, ring), 8, VMXTEST_RAM - 512},
         {1, offsetof(struct vmxnet3_tx_descriptor, ring_size), 4, 0},
         {1, offsetof(struct vmxnet3_tx_descriptor, ring_size), 4, 33},
         {1, offsetof(struct vmxnet3_tx_descriptor, ring_size), 4, 8192},

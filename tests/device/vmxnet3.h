@@ -15,6 +15,7 @@
 #include "devices/vmxnet3/vmxnet3.h"
 #include "tests/device/harness.h"
 
+#define VMXTEST_RAM    (UINT64_C(512) << 20)
 #define VMXTEST_QUEUES 8u
 #define VMXTEST_RING   64u
 #define VMXTEST_HEAD   1536u /* bytes of a head buffer; of a body: */
@@ -82,6 +83,8 @@ struct vmxtest_received {
 
 /* The device attached, MSI-X on, nothing activated. @backend_queues: of the backend. */
 void vmxtest_set_up(struct vmxtest *t, unsigned backend_queues, bool host_offloads);
+/* The same on @loop (NULL: the test's own) and a backend that @options say; ->backend is not used. */
+void vmxtest_set_up_on(struct vmxtest *t, struct loop *loop, const char *options);
 void vmxtest_tear_down(struct vmxtest *t);
 
 uint32_t vmxtest_read(struct vmxtest *t, unsigned offset); /* of BAR 1 */

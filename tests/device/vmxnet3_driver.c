@@ -93,24 +93,17 @@ static const struct net_ops backend_ops = {
 
 /* ---- setting up ---- */
 
-void vmxtest_set_up(struct vmxtest *t, unsigned backend_queues, bool host_offloads)
+void vmxtest_set_up_on(struct vmxtest *t, struct loop *loop, const char *text)
 {
+    g_autofree char *all = g_strdup_printf("%s,mac=52:54:00:01:02:03", text);
     g_autoptr(GError) error = NULL;
-    g_autoptr(options_t) options =
-        options_parse(vmxnet3_options, "--net", "type=null,mac=52:54:00:01:02:03", &error);
+    g_autoptr(options_t) options = options_parse(vmxnet3_options, "--net", all, &error);
 
     g_assert_no_error(error);
     memset(t, 0, sizeof(*t));
-    t->h = harness_create(256 << 20);
-    t->v = vmxnet3_create("net0", options, &t->h->env, t->h->loop, &error);
+    t->h = harness_create(VMXTEST_RAM);
+    t->v = vmxnet3_create("net0", options, &t->h->env, loop ? loop : t->h->loop, &error);
     g_assert_no_error(error);
-    net_close(t->v->net);
-    net_init(&t->backend.net, &backend_ops, "test", backend_queues);
-    t->backend.net.host_offloads = host_offloads;
-    net_set_client(&t->backend.net, &vmxnet3_client, t->v);
-    t->v->net = &t->backend.net;
-    g_queue_init(&t->backend.sent);
-    g_queue_init(&t->backend.incoming);
     t->slot = harness_attach(t->h, vmxnet3_function(t->v));
     g_assert_cmpuint(harness_msix_enable(t->h, t->slot, VMXNET3_VECTORS), ==, VMXNET3_VECTORS);
     t->tx_count = t->rx_count = 1;
@@ -131,6 +124,18 @@ void vmxtest_set_up(struct vmxtest *t, unsigned backend_queues, bool host_offloa
         .rss = {1, sizeof(struct vmxnet3_rss), t->rss},
     };
     vmxtest_write(t, VMXNET3_VRRS, 4);
+}
+
+void vmxtest_set_up(struct vmxtest *t, unsigned backend_queues, bool host_offloads)
+{
+    vmxtest_set_up_on(t, NULL, "type=null");
+    net_close(t->v->net);
+    net_init(&t->backend.net, &backend_ops, "test", backend_queues);
+    t->backend.net.host_offloads = host_offloads;
+    net_set_client(&t->backend.net, &vmxnet3_client, t->v);
+    t->v->net = &t->backend.net;
+    g_queue_init(&t->backend.sent);
+    g_queue_init(&t->backend.incoming);
 }
 
 void vmxtest_tear_down(struct vmxtest *t)

@@ -2,6 +2,8 @@
 /* Tests of how a vmxnet3 stops, pauses, and is saved and loaded. */
 #include <linux/pci_regs.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "backends/net/driver.h"
 #include "devices/vmxnet3/private.h"
@@ -208,6 +210,48 @@ static void test_bus_master(void)
     vmxtest_tear_down(&t);
 }
 
+/* The data path on a thread of its own, as in a machine, while the driver stops and starts the device
+ * at any time: what a QUIESCE that returned leaves in the rings stays. */
+static void test_threads(void)
+{
+    struct loop *loop = loop_create("io0", NULL);
+    uint8_t data[200], before[16 * VMXTEST_RING], after[16 * VMXTEST_RING];
+    g_autofree char *text = NULL;
+    struct vmxtest t;
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), ==, 0);
+    text = g_strdup_printf("type=dgram,fd=%d", pair[1]);
+    vmxtest_set_up_on(&t, loop, text);
+    vmxtest_fill(data, sizeof(data), vmxtest_mac, 1);
+    for (unsigned turn = 0; turn < 30; turn++) {
+        unsigned reaped = 0;
+
+        vmxtest_activate(&t);
+        for (unsigned i = 0; i < VMXTEST_RING - 1; i++) {
+            vmxtest_put(&t, 0, data, sizeof(data), 1, NULL);
+            if (i % 8 == turn % 8)
+                vmxtest_ring_doorbell(&t, 0);
+            send(pair[0], data, sizeof(data), 0);
+            vmxtest_unmask(&t, 0);
+        }
+        vmxtest_command(&t, turn % 3 ? VMXNET3_QUIESCE : VMXNET3_RESET);
+        harness_read(t.h, t.tx[0].completions.base, before, sizeof(before));
+        while (vmxtest_reap(&t, 0))
+            reaped++;
+        g_assert_cmpuint(reaped, <, VMXTEST_RING);
+        harness_settle(t.h, 1);
+        harness_read(t.h, t.tx[0].completions.base, after, sizeof(after));
+        g_assert_cmpmem(before, sizeof(before), after, sizeof(after));
+        while (recv(pair[0], data, sizeof(data), 0) > 0)
+            ;
+        vmxtest_fill(data, sizeof(data), vmxtest_mac, turn);
+    }
+    vmxtest_tear_down(&t);
+    loop_destroy(loop);
+    close(pair[0]);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -219,5 +263,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vmxnet3/state/hostile", test_state_hostile);
     g_test_add_func("/vmxnet3/state/table", test_state_table);
     g_test_add_func("/vmxnet3/bus-master", test_bus_master);
+    g_test_add_func("/vmxnet3/threads", test_threads);
     return g_test_run();
 }

@@ -89,7 +89,7 @@ static uint64_t buffer_address(struct vmxtest *t, struct input *input, unsigned 
 
     if (choice < 0xe0)
         return t->tx[queue].buffers + 64 * choice;
-    return choice < 0xf0 ? (UINT64_C(256) << 20) - (choice & 15) : (uint64_t)take32(input) << 20;
+    return choice < 0xf0 ? VMXTEST_RAM - (choice & 15) : (uint64_t)take32(input) << 20;
 }
 
 /* Descriptors of a packet: their headers those of TCP, perhaps spoilt. */
