@@ -8,7 +8,11 @@
 
 static bool open_one(struct machine *machine, const char *text, GError **error)
 {
-    g_autoptr(options_t) options = options_parse(display_options, "--display", text, error);
+    /* "vnc=WHERE": where it listens. */
+    g_autofree char *spelled = g_str_has_prefix(text, "vnc=")
+                                   ? g_strconcat("vnc,listen=", text + 4, NULL)
+                                   : g_strdup(text);
+    g_autoptr(options_t) options = options_parse(display_options, "--display", spelled, error);
     struct display_output *output;
 
     if (!options)

@@ -1,20 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* open - what --display opens: the keys and the kinds (contract: display.h; driver.h) */
+#include <limits.h>
 #include <string.h>
 
 #include "backends/display/driver.h"
+#include "config.h"
 
-static const char *const types[] = {"none", "png", NULL};
-static const struct display_driver *const drivers[] = {&display_none, &display_png};
+static const char *const types[] = {"none", "png", "vnc", NULL};
+static const struct display_driver *const drivers[] = {&display_none, &display_png, &display_vnc};
 
 const struct option_spec display_options[] = {
     {"type", OPTION_ENUM, .flags = OPTION_REQUIRED | OPTION_FIRST, .choices = types,
-     .help = "none: pictures on demand only (screendump); png: a file that follows the picture"},
+     .help = "none: pictures on demand only (screendump); png: a file that follows the picture; "
+             "vnc: for "
+             "VNC viewers"},
     {"path", OPTION_PATH, .help = "png: the file, replaced at every change"},
     {"scanout", OPTION_UINT, .value = "0", .max = DISPLAY_MAX_SCANOUTS - 1,
-     .help = "png: which one, counted from 0"},
+     .help = "png, vnc: which one, counted from 0"},
     {"interval", OPTION_UINT, .value = "1000", .min = 10, .max = 3600000,
      .help = "png: milliseconds between two writes, at least"},
+    {"listen", OPTION_STRING, .help = "vnc: unix:PATH, or HOST:PORT (a password is needed there)"},
+    {"password-file", OPTION_PATH, .help = "vnc: its first line is the password; mode 0600"},
+    {"password-fd", OPTION_UINT, .max = INT_MAX, .help = "vnc: a descriptor to read it from"},
+    {"view-only", OPTION_BOOL, .value = "off", .help = "vnc: viewers can't type or resize"},
+    {"remote", OPTION_BOOL, .value = "off", .help = "vnc: HOST may be other than loopback"},
     {},
 };
 
@@ -44,6 +53,21 @@ static void *open_none(struct display *display, const struct options *options, G
 static void close_none(void *state)
 {
 }
+
+#ifndef HAVE_LIBVNCSERVER
+static const char *const vnc_keys[] = {
+    "listen", "scanout", "password-file", "password-fd", "view-only", "remote", NULL};
+
+static void *open_missing_vnc(struct display *display, const struct options *options,
+                              GError **error)
+{
+    options_set_error(error, options, "type",
+                      "this lodge was built without LibVNCServer (Debian: libvncserver-dev)");
+    return NULL;
+}
+
+const struct display_driver display_vnc = {"vnc", vnc_keys, open_missing_vnc, close_none};
+#endif
 
 static const char *const no_keys[] = {NULL};
 const struct display_driver display_none = {"none", no_keys, open_none, close_none};
