@@ -32,7 +32,8 @@ struct host {
     unsigned ready, room, srq_room; /* callbacks */
     unsigned events[RDMA_EVENT_DEVICE_FATAL + 1];
     uint32_t event_number;
-    uint32_t next; /* number of the next object */
+    uint32_t next;     /* number of the next object */
+    struct loop *loop; /* NULL: the main one */
     struct rdma_pd *pd;
 };
 
@@ -93,7 +94,8 @@ static inline struct rdma *host_open(struct host *host)
         options_parse(rdma_options, "--rdma", text ? text : "loopback", &error);
 
     g_assert_no_error(error);
-    struct rdma *rdma = rdma_open(options, &host->dma, loop_main(), &error);
+    struct rdma *rdma =
+        rdma_open(options, &host->dma, host->loop ? host->loop : loop_main(), &error);
     g_assert_no_error(error);
     rdma_set_client(rdma, &host_client, host);
     rdma_set_link(rdma, true, 4200);
@@ -102,12 +104,13 @@ static inline struct rdma *host_open(struct host *host)
     return rdma;
 }
 
-static inline void host_set_up(struct host *host)
+static inline void host_set_up_on(struct host *host, struct loop *loop)
 {
     struct memory_ram_options ram = {0};
     g_autoptr(GError) error = NULL;
 
     memset(host, 0, sizeof(*host));
+    host->loop = loop;
     host->memory = memory_create();
     g_assert_true(memory_add_ram(host->memory, RAM, LAYOUT_LOW_END, &ram, &error));
     device_init(&host->device, "rdma0", "test", &host_device_ops);
@@ -117,6 +120,11 @@ static inline void host_set_up(struct host *host)
     host->rdma = host_open(host);
     host->next = 1;
     g_assert_cmpint(rdma_create_pd(host->rdma, host->next++, &host->pd), ==, 0);
+}
+
+static inline void host_set_up(struct host *host)
+{
+    host_set_up_on(host, NULL);
 }
 
 static inline void host_tear_down(struct host *host)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is loopback's own: fast registration, GSI, the gates, shares of work; and null. */
+#include "config.h"
 #include "tests/unit/rdma_host.h"
 
 /* ---- fast registration ---- */
@@ -373,6 +374,82 @@ static void the_port_follows_the_link(void)
     host_tear_down(&host);
 }
 
+/* ---- threads ---- */
+
+struct poster {
+    struct pair *pair;
+    unsigned i;
+    bool *stop;
+    uint64_t completed;
+};
+
+/* Posts and polls for its own queue pair, while the loop works and others pause it. */
+static gpointer post_and_poll(gpointer opaque)
+{
+    struct poster *poster = opaque;
+    struct pair *p = poster->pair;
+    struct rdma_sge sge = sge_at(p, 0x1000 + poster->i * 0x10000, 3000);
+    struct rdma_wc wc[16];
+    uint64_t posted = 0;
+
+    while (!__atomic_load_n(poster->stop, __ATOMIC_ACQUIRE) || poster->completed < posted) {
+        struct rdma_send_wr wr = send_wr(RDMA_WR_WRITE, posted, &sge);
+        wr.remote.addr = WHOLE + 0x100000 + poster->i * 0x10000;
+        wr.remote.rkey = rdma_mr_rkey(p->mr);
+        if (!__atomic_load_n(poster->stop, __ATOMIC_ACQUIRE) &&
+            !rdma_post_send(p->qp[poster->i], &wr))
+            posted++;
+        unsigned count = rdma_poll_cq(p->cq[poster->i], wc, 16);
+        for (unsigned n = 0; n < count; n++) {
+            g_assert_cmpuint(wc[n].status, ==, RDMA_WC_SUCCESS);
+            g_assert_cmpuint(wc[n].wr_id, ==, poster->completed++);
+        }
+    }
+    return NULL;
+}
+
+static void close_adapter(void *opaque)
+{
+    rdma_close(opaque);
+}
+
+static void many_threads_use_one_adapter(void)
+{
+    struct pair p;
+    bool stop = false;
+    g_autoptr(GError) error = NULL;
+    struct loop *loop = loop_create("rdma", &error);
+    struct poster posters[2];
+    GThread *threads[2];
+
+    g_assert_no_error(error);
+    host_set_up_on(&p.host, loop);
+    rdma_set_client(p.host.rdma, NULL, NULL); /* its counters are not for two threads */
+    pair_create(&p, NULL);
+    pair_connect(&p);
+    for (unsigned i = 0; i < 2; i++) {
+        posters[i] = (struct poster){&p, i, &stop, 0};
+        threads[i] = g_thread_new("poster", post_and_poll, &posters[i]);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        g_usleep(2000);
+        rdma_set_running(p.host.rdma, false);
+        uint8_t before = p.host.ram[0x100000];
+        g_usleep(500);
+        g_assert_cmpuint(p.host.ram[0x100000], ==, before);
+        rdma_set_running(p.host.rdma, true);
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < 2; i++) {
+        g_thread_join(threads[i]);
+        g_assert_cmpuint(posters[i].completed, >, 20);
+    }
+    loop_call(loop, close_adapter, p.host.rdma);
+    p.host.rdma = NULL;
+    host_tear_down(&p.host);
+    loop_destroy(loop);
+}
+
 /* ---- null, transitions, options ---- */
 
 static struct rdma *open_as(struct host *host, const char *text, const char *message)
@@ -416,6 +493,32 @@ static void keys_of_verbs_are_refused(void)
     host_set_up(&host);
     open_as(&host, "loopback,device=rxe0",
             "--rdma: device=rxe0: is for backend=verbs, not for backend=loopback");
+    host_tear_down(&host);
+}
+
+static void verbs_says_what_is_missing(void)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+#ifdef HAVE_LIBIBVERBS
+        {"verbs", "--rdma: backend=verbs: needs device=NAME; lodge doctor lists them"},
+        {"verbs,device=nosuch0",
+         "--rdma: device=nosuch0: the host has no such RDMA device; it has: "},
+#else
+        {"verbs,device=nosuch0", "--rdma: backend=verbs: is not in this build: "},
+#endif
+    };
+    struct host host;
+
+    host_set_up(&host);
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(options_t) options = options_parse(rdma_options, "--rdma", cases[i].text, &error);
+        g_assert_no_error(error);
+        g_assert_null(rdma_open(options, &host.dma, loop_main(), &error));
+        g_assert_true(g_str_has_prefix(error->message, cases[i].message));
+    }
     host_tear_down(&host);
 }
 
@@ -494,6 +597,8 @@ int main(int argc, char **argv)
     ADD("the-port-follows-the-link", the_port_follows_the_link);
     ADD("null-answers-nobody", null_answers_nobody);
     ADD("keys-of-verbs-are-refused", keys_of_verbs_are_refused);
+    ADD("many-threads-use-one-adapter", many_threads_use_one_adapter);
+    ADD("verbs-says-what-is-missing", verbs_says_what_is_missing);
     ADD("transitions-are-those-of-the-specification", transitions_are_those_of_the_specification);
     return g_test_run();
 }
