@@ -525,7 +525,7 @@ static bool take_run_options(struct config *config, JsonObject *run, GError **er
     uint64_t memory;
     double timeout;
 
-    config->run = options_from_json(run_options, "run", run, error);
+    config->run = options_from_json(run_options, "--", run, error);
     config->prepare = config->run ? options_string(config->run, "prepare") : NULL;
     return config->run && config_memory(config, &memory, error) &&
            config_timeout(config, &timeout, error);

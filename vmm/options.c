@@ -160,8 +160,15 @@ static void set_error(GError **error, const char *what, const char *key, const c
     g_autoptr(GString) text = g_string_new(NULL);
     va_list args;
 
-    if (what)
+    if (what && !strcmp(what, "--")) {
+        g_string_append(text, key ? "--" : "options: ");
+        if (key && value) {
+            g_string_append_printf(text, "%s %s: ", key, value);
+            key = NULL;
+        }
+    } else if (what) {
         g_string_append_printf(text, "%s: ", what);
+    }
     if (key && value)
         g_string_append_printf(text, "%s=%s: ", key, value);
     else if (key)

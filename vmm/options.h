@@ -62,8 +62,9 @@ GQuark options_error_quark(void);
 struct options;
 
 /*
- * @what names the option in messages ("--disk", "--device rtc"). NULL with @error set when @text is
- * not a valid list for @specs. @specs must outlive the result.
+ * @what names the option in messages ("--disk", "--device rtc"; "--" where each key is an option of
+ * its own). NULL with @error set when @text is not a valid list for @specs. @specs must outlive the
+ * result.
  */
 struct options *options_parse(const struct option_spec *specs, const char *what, const char *text,
                               GError **error);

@@ -176,16 +176,16 @@ static void test_messages(void)
     assert_refused("-vx", "-v takes no value, but 'x' follows it");
     assert_refused("stray", "unexpected argument 'stray'; a command for the guest comes after --");
     assert_refused("--", "no command after --");
-    assert_refused("-c|65", "run: cpus=65: must be 1 to 64");
-    assert_refused("-m|12M", "run: memory=12M: must be whole mebibytes from 64M to 1T, for example "
+    assert_refused("-c|65", "--cpus 65: must be 1 to 64");
+    assert_refused("-m|12M", "--memory 12M: must be whole mebibytes from 64M to 1T, for example "
                              "512M or 2G");
-    assert_refused("-m|", "run: memory=: must be whole mebibytes from 64M to 1T, for example "
+    assert_refused("-m|", "--memory : must be whole mebibytes from 64M to 1T, for example "
                           "512M or 2G");
     assert_refused("-m|99999999999999999999",
-                   "run: memory=99999999999999999999: must be whole mebibytes from 64M to 1T, for "
+                   "--memory 99999999999999999999: must be whole mebibytes from 64M to 1T, for "
                    "example 512M or 2G");
     assert_refused("--timeout|nan",
-                   "run: timeout=nan: must be seconds, more than 0, for example 30 or 0.5");
+                   "--timeout nan: must be seconds, more than 0, for example 30 or 0.5");
     assert_refused("--device|virtio-bkl", "--device: no device type 'virtio-bkl' (did you mean "
                                           "'virtio-blk'?); `lodge devices` lists them");
     assert_refused("--device|rtc,speed=2", "--device rtc: unknown key 'speed'; allowed: id");
@@ -318,7 +318,7 @@ static void test_files_that_are_refused(struct file *file, gconstpointer data)
 
     assert_file_refused(file, "[]", ": a JSON object is needed; `lodge run --dry-run` prints one");
     assert_file_refused(file, "{\"memroy\": 1}", "unknown key 'memroy' (did you mean 'memory'?)");
-    assert_file_refused(file, "{\"cpus\": 99}", "run: cpus=99: must be 1 to 64");
+    assert_file_refused(file, "{\"cpus\": 99}", "--cpus 99: must be 1 to 64");
     assert_file_refused(file, "{\"cpus\": 1e99}", "cpus");
     assert_file_refused(file, "{\"cpus\": 99999999999999999999}", "cpus");
     assert_file_refused(file, "{\"command\": []}", ": \"command\" must be an array of strings");
