@@ -25,4 +25,6 @@ DECLARE_CREATE(virtio_rng);
 DECLARE_CREATE(vmgenid);
 DECLARE_CREATE(vmxnet3);
 
+bool pvrdma_shares_memory(const struct options *options);
+
 #endif

@@ -99,3 +99,9 @@ bool create_pvrdma(struct machine *machine, struct machine_device *entry, GError
     entry->device = &pvrdma_function(pvrdma)->device;
     return true;
 }
+
+/* Scattered pages are registered with the host's device as one range of addresses. */
+bool pvrdma_shares_memory(const struct options *options)
+{
+    return !strcmp(options_string(options, "backend"), "verbs");
+}

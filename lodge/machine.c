@@ -396,11 +396,25 @@ fail:
     return false;
 }
 
-/* Private memory is the default only where shared memory would cost the guest its huge pages. */
+static bool needs_shared_memory(const struct config *config)
+{
+    for (unsigned i = 0; i < config->devices->len; i++) {
+        const struct device_config *device = g_ptr_array_index(config->devices, i);
+
+        if (device->type->shares_memory && device->type->shares_memory(device->options))
+            return true;
+    }
+    return false;
+}
+
+/* Private memory is the default only where shared memory would cost the guest its huge pages, and no
+ * device needs it shared. */
 static bool private_memory(const struct config *config)
 {
     const char *shared = options_string(config->run, "shared-memory");
 
+    if (!strcmp(shared, "auto") && needs_shared_memory(config))
+        return false;
     return !strcmp(shared, "off") || (!strcmp(shared, "auto") && !memory_shared_thp());
 }
 

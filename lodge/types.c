@@ -157,6 +157,7 @@ static const struct device_type type_pvrdma = {
     .options = pvrdma_options,
     .host = rdma_options,
     .flags = DEVICE_TYPE_IO,
+    .shares_memory = pvrdma_shares_memory,
     .create = create_pvrdma,
 };
 static const struct device_type type_console = {

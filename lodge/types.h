@@ -36,6 +36,8 @@ struct device_type {
     /* Keys (of the two before) that name or concern the host: a restored machine may have others. */
     const struct option_spec *host;
     unsigned flags;
+    /* With these options, needs guest memory that can be mapped more than once; NULL: never does. */
+    bool (*shares_memory)(const struct options *options);
     /*
      * Makes the device that @entry describes and attaches it; fills entry->device, object, destroy
      * and (PCI) function. On failure nothing is left behind.
