@@ -2,7 +2,8 @@
 /*
  * ctl - `lodge ctl SOCKET COMMAND [KEY=VALUE...]`: one command to a running lodge
  *
- * Prints the answer as JSON. `lodge ctl SOCKET events` prints events, one a line, until the guest
+ * Prints the answer as JSON. `migrate ADDRESS wait` stays until the guest has moved, or has not.
+ * `lodge ctl SOCKET events` prints events, one a line, until the guest
  * ends. Exit code 0, 1 when the command failed, 125 when the socket can't be talked to.
  */
 #include <errno.h>
@@ -73,8 +74,10 @@ static void send_command(FILE *stream, const char *name, JsonObject *arguments)
     json_node_take_object(node, object);
     text = json_to_string(node, FALSE);
     json_node_unref(node);
-    fprintf(stream, "%s\n", text);
-    fflush(stream);
+    /* Not by the stream: what it has read ahead would be lost. */
+    if (dprintf(fileno(stream), "%s\n", text) < 0) {
+        /* The next read tells that the other side is gone. */
+    }
 }
 
 static bool has_key(const struct option_spec *spec, const char *key)
@@ -165,6 +168,97 @@ static int print_events(FILE *stream)
     return 0;
 }
 
+/* ---- migrate ... wait ---- */
+
+static const char *member(JsonObject *object, const char *name)
+{
+    return object ? json_object_get_string_member_with_default(object, name, "") : "";
+}
+
+/* The object within: "return" of an answer, "data" of an event, or NULL. */
+static JsonObject *inner(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+static void show_progress(JsonObject *migration, bool last)
+{
+    gint64 left = json_object_get_int_member_with_default(migration, "remaining-bytes", 0);
+    gint64 sent = json_object_get_int_member_with_default(migration, "sent-bytes", 0);
+    gint64 ms = json_object_get_int_member_with_default(migration, "total-ms", 0);
+    gint64 round = json_object_get_int_member_with_default(migration, "rounds", 0);
+
+    if (!isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr,
+            "\r\033[Kmigration: %s, round %" G_GINT64_FORMAT ", %" G_GINT64_FORMAT
+            " MiB sent, %" G_GINT64_FORMAT " MiB left, %.1f s%s",
+            member(migration, "status"), round + 1, sent >> 20, left >> 20, (double)ms / 1000,
+            last ? "\n" : "");
+}
+
+/* What this answer or event says of the migration's end: 0 good, 1 bad, -1 not yet. */
+static int judge(JsonObject *object)
+{
+    JsonObject *data = inner(object, "data");
+    JsonObject *migration = data ? data : inner(object, "return");
+    const char *event = member(object, "event"), *status;
+
+    if (!strcmp(event, "SHUTDOWN"))
+        return strcmp(member(data, "reason"), "migrated") ? 1 : 0;
+    if (!migration || (*event && strcmp(event, "MIGRATION")))
+        return -1;
+    status = member(migration, "status");
+    if (!strcmp(status, "failed") || !strcmp(status, "cancelled") || !strcmp(status, "lost")) {
+        show_progress(migration, true);
+        fprintf(stderr, "lodge: ctl: %s\n", member(migration, "error"));
+        return 1;
+    }
+    show_progress(migration, !strcmp(status, "completed"));
+    return strcmp(status, "completed") ? -1 : 0;
+}
+
+/* Asks again and again, until it is over or the monitor is gone. */
+static int follow_migration(FILE *stream)
+{
+    int code = -1;
+
+    while (code < 0) {
+        bool answered = false;
+
+        send_command(stream, "query-migrate", NULL);
+        while (code < 0 && !answered) {
+            JsonNode *node = receive(stream);
+            JsonObject *object =
+                node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+
+            if (!node)
+                return -1;
+            if (object) {
+                answered = json_object_has_member(object, "return");
+                code = judge(object);
+            }
+            json_node_unref(node);
+        }
+        if (code < 0)
+            g_usleep(100000);
+    }
+    return code;
+}
+
+/* "wait" among the words of migrate is ours; takes it out. */
+static bool take_wait(char **words, const char *command)
+{
+    for (; !strcmp(command, "migrate") && *words; words++)
+        if (!strcmp(*words, "wait") || !strcmp(*words, "wait=on")) {
+            memmove(words, words + 1, (g_strv_length(words + 1) + 1) * sizeof(*words));
+            return true;
+        }
+    return false;
+}
+
 static int print_help(void)
 {
     printf("Usage: lodge ctl SOCKET COMMAND [KEY=VALUE...]\n\nCommands:\n");
@@ -174,6 +268,8 @@ static int print_help(void)
             printf("  %-18s   %s: %s\n", "", spec->key, spec->help);
     }
     printf("  %-18s %s\n", "events", "print events, one a line, until the guest ends");
+    printf("\n`migrate ADDRESS wait` shows how far it is, and ends with it: exit code 0 when the "
+           "guest has moved.\n");
     return 0;
 }
 
@@ -205,8 +301,12 @@ int command_ctl(char **argv)
     if (!strcmp(argv[1], "events")) {
         code = code ? code : print_events(stream);
     } else {
+        bool wait = take_wait(argv + 2, argv[1]);
+
         send_command(stream, argv[1], read_arguments(argv + 2, argv[1]));
         code = await_answer(stream);
+        if (wait && !code)
+            code = follow_migration(stream);
     }
     if (code < 0 && !strcmp(argv[1], "quit"))
         code = 0;
