@@ -489,6 +489,12 @@ static bool apply_word(struct config *config, JsonObject *run, const char *word,
         value = next;
         *value_used = true;
     }
+    /* "--gpu width=800": a word like that could be nothing else. */
+    if (option->argument && option->argument[0] == '[' && !value && next && next[0] != '-' &&
+        strchr(next, '=')) {
+        value = next;
+        *value_used = true;
+    }
     is_file = !strcmp(option->name, "config");
     if (is_file != files)
         return true;

@@ -134,6 +134,17 @@ static void test_generic_devices(void)
     g_assert_false(config_has_device(config, "virtio-net"));
 }
 
+/* What may follow an option whose value may be left out. */
+static void test_optional_values(void)
+{
+    g_autoptr(config_t) config = accept("--gpu|width=800,scanouts=2|--rng|--gpu=height=600|-v");
+
+    g_assert_cmpuint(options_uint(device(config, 0)->options, "width"), ==, 800);
+    g_assert_cmpuint(options_uint(device(config, 0)->options, "scanouts"), ==, 2);
+    g_assert_cmpuint(options_uint(device(config, 2)->options, "height"), ==, 600);
+    g_assert_true(options_bool(config->run, "verbose"));
+}
+
 static void test_models(void)
 {
     g_autoptr(config_t) config =
@@ -356,6 +367,7 @@ int main(int argc, char **argv)
     ADD(generic_devices);
     ADD(models);
     ADD(rdma_brings_its_interface);
+    ADD(optional_values);
     ADD(messages);
     ADD(every_option_is_described);
     ADD(conflicts);

@@ -11,7 +11,7 @@ if command -v modetest >/dev/null; then
     # Modes that every screen has; modetest draws bars and waits for its input to end.
     tell 'connector=$(modetest -M virtio_gpu -c | sed -n "s/^\([0-9]*\)\t.*connected.*/\1/p" | head -n 1); [ "$connector" ]'
     for mode in 640x480 1024x768; do
-        tell "rm -f /tmp/p; mkfifo /tmp/p; modetest -M virtio_gpu -s \$connector:$mode </tmp/p >/tmp/q 2>&1 & exec 8>/tmp/p; sleep 2; cat /tmp/q"
+        tell "painter modetest -M virtio_gpu -s \$connector:$mode; sleep 3; cat /tmp/q"
         check "modetest shows its bars in $mode" '
             shot bars.ppm && [ "$(sed -n 2p "$work/bars.ppm" | head -c 20)" = "${mode/x/ }" ] &&
             python3 -c "
