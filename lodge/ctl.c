@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 /* What is asked of an answer; the other side may be anything. */
 #define ANSWER_DEPTH    32
 #define ANSWER_BRACKETS 20000
+#define ANSWER_SIZE     (16u << 20) /* bytes */
+#define GREETING_WAIT   10          /* seconds; a lodge greets at once */
 
 static int complain(const char *what, const char *why)
 {
@@ -47,18 +50,35 @@ static FILE *connect_to(const char *path)
     return fdopen(fd, "r+");
 }
 
+/* How long to wait for what is read next; 0: for ever. */
+static void set_wait(FILE *stream, unsigned seconds)
+{
+    struct timeval wait = {.tv_sec = seconds};
+
+    setsockopt(fileno(stream), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+}
+
+static bool receive_line(FILE *stream, GString *line)
+{
+    int c;
+
+    g_string_truncate(line, 0);
+    while ((c = getc_unlocked(stream)) != EOF && c != '\n')
+        if (line->len < ANSWER_SIZE)
+            g_string_append_c(line, (char)c);
+    return c != EOF;
+}
+
 /* The next object from the monitor, or NULL at its end. */
 static JsonNode *receive(FILE *stream)
 {
-    char *line = NULL;
-    size_t room = 0;
+    g_autoptr(GString) line = g_string_new(NULL);
     JsonNode *node = NULL;
 
-    while (!node && getline(&line, &room, stream) > 0)
-        node = options_json_is_flat(line, ANSWER_DEPTH, ANSWER_BRACKETS)
-                   ? json_from_string(line, NULL)
-                   : NULL;
-    free(line);
+    while (!node && receive_line(stream, line))
+        if (line->len < ANSWER_SIZE &&
+            options_json_is_flat(line->str, ANSWER_DEPTH, ANSWER_BRACKETS))
+            node = json_from_string(line->str, NULL);
     return node;
 }
 
@@ -290,14 +310,20 @@ int command_ctl(char **argv)
 
         return complain(argv[0], why);
     }
+    set_wait(stream, GREETING_WAIT);
     greeting = receive(stream);
     if (!greeting) {
+        bool silent = ferror(stream) && errno == EAGAIN;
+
         fclose(stream);
-        return complain(argv[0], "the other side is not a lodge: it closed the connection");
+        return complain(argv[0], silent
+                                     ? "no greeting in 10 s: not a lodge, or a stopped one"
+                                     : "the other side is not a lodge: it closed the connection");
     }
     json_node_unref(greeting);
     send_command(stream, "qmp_capabilities", NULL);
     code = await_answer(stream);
+    set_wait(stream, 0);
     if (!strcmp(argv[1], "events")) {
         code = code ? code : print_events(stream);
     } else {
