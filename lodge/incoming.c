@@ -67,13 +67,19 @@ static void keep_alive(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
-static int accept_one(int listener)
+/* -1 with errno: ETIMEDOUT after @end_ns (0: never). */
+static int accept_one(int listener, int64_t end_ns)
 {
     struct pollfd fds = {.fd = listener, .events = POLLIN};
     int fd;
 
     do {
-        poll(&fds, 1, -1);
+        int64_t left_ms = end_ns ? MAX((end_ns - loop_now_ns()) / 1000000, 0) : -1;
+
+        if (!poll(&fds, 1, (int)MIN(left_ms, 3600000)) && loop_now_ns() >= end_ns) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
         fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     } while (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED));
     return fd;
@@ -90,15 +96,16 @@ static struct incoming *create(int fd, bool local)
     return incoming;
 }
 
-struct incoming *incoming_accept(const char *address, GError **error)
+struct incoming *incoming_accept(const char *address, double seconds, GError **error)
 {
+    int64_t end_ns = seconds > 0 ? loop_now_ns() + (int64_t)(MIN(seconds, 1e7) * 1e9) : 0;
     g_autofree char *path = NULL;
     int listener = migration_listen(address, &path, error);
     struct incoming *incoming = NULL;
 
     while (listener >= 0 && !incoming) {
         g_autoptr(GError) reason = NULL;
-        int fd = accept_one(listener);
+        int fd = accept_one(listener, end_ns);
 
         if (fd < 0) {
             g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), "%s: %s", address,

@@ -20,8 +20,9 @@
 
 struct incoming;
 
-/* Listens at @address until a lodge has sent its greeting; others are turned away. Blocks. */
-struct incoming *incoming_accept(const char *address, GError **error);
+/* Listens at @address until a lodge has sent its greeting; others are turned away. Blocks, for at most
+ * @seconds (0: for ever; then G_IO_ERROR_TIMED_OUT). */
+struct incoming *incoming_accept(const char *address, double seconds, GError **error);
 void incoming_destroy(struct incoming *incoming); /* NULL is allowed */
 
 /* The machine's configuration with the options of @argv over it. From another host nothing is taken

@@ -376,13 +376,32 @@ static int restore_folder(const char *folder, char **argv)
     return code;
 }
 
+/* The time-out counts from the program's start, but the other options are known only with the guest:
+ * this one is looked for before. 0: for ever. */
+static double find_timeout(char **argv)
+{
+    const char *text = NULL;
+
+    for (; *argv; argv++) {
+        if (g_str_has_prefix(*argv, "--timeout="))
+            text = *argv + strlen("--timeout=");
+        else if (!strcmp(*argv, "--timeout") && argv[1])
+            text = argv[1];
+    }
+    return text ? g_ascii_strtod(text, NULL) : 0;
+}
+
 static int restore_incoming(const char *address, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    struct incoming *incoming = incoming_accept(address, &error);
+    struct incoming *incoming = incoming_accept(address, find_timeout(argv), &error);
     struct config *config = incoming ? incoming_config(incoming, argv, &error) : NULL;
     int code;
 
+    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
+        complain(error->message);
+        return EXIT_TIMEOUT;
+    }
     if (incoming && !config)
         incoming_tell_failed(incoming, NULL, error->message);
     code = config ? run_incoming(config, incoming) : complain(error->message);
