@@ -118,6 +118,8 @@ static void respond(struct virtio_gpu *gpu, unsigned queue, const struct virtq_e
 {
     size_t done = 0;
 
+    if (dma_allowed(gpu->vdev.dma, DMA_FROM_DEVICE))
+        size = 0; /* bus mastering went off meanwhile */
     for (unsigned i = 0; i < element->in_count && done < size; i++) {
         const struct iovec *iov = &element->iov[element->out_count + i];
         size_t part = MIN(iov->iov_len, size - done);

@@ -201,14 +201,14 @@ bool gpu_continue_transfer(struct virtio_gpu *gpu);
 /* ---- gpu_scanout.c ---- */
 
 pixman_format_code_t gpu_pixman_format(uint32_t format); /* 0: there is no such format */
-/* Shows @rect of a 2D resource or a blob, as checked against it. */
+/* Shows what @wanted says of a resource: which, which part of the frame, and of a blob what the frame is. Its
+ * response; on error what was shown stays. */
 uint32_t gpu_show(struct virtio_gpu *gpu, unsigned index, const struct gpu_scanout *wanted);
 void gpu_hide(struct virtio_gpu *gpu, unsigned index);
 void gpu_hide_resource(struct virtio_gpu *gpu, const struct gpu_resource *resource);
-/* As gpu_show, with what the rectangle must be: within the frame, and the frame within the blob. */
-uint32_t gpu_check_frame(struct virtio_gpu *gpu, const struct gpu_scanout *wanted);
+/* What this turn may do of a flush; true: done. */
 bool gpu_continue_refresh(struct virtio_gpu *gpu);
-void gpu_refresh_copies(struct virtio_gpu *gpu);              /* of all blobs, at once */
+void gpu_refresh_copies(struct virtio_gpu *gpu);              /* all that are stale, at once */
 void gpu_show_cursor(struct virtio_gpu *gpu, unsigned index); /* as the scanout says */
 
 /* ---- gpu_edid.c ---- */

@@ -105,7 +105,8 @@ void gpu_hide_resource(struct virtio_gpu *gpu, const struct gpu_resource *resour
             gpu_hide(gpu, i);
 }
 
-uint32_t gpu_check_frame(struct virtio_gpu *gpu, const struct gpu_scanout *wanted)
+/* Is the rectangle within the frame, and the frame within the blob? The response that says so. */
+static uint32_t check_frame(struct virtio_gpu *gpu, const struct gpu_scanout *wanted)
 {
     const struct gpu_resource *resource = wanted->resource;
     const struct display_rect *rect = &wanted->rect;
@@ -174,7 +175,7 @@ uint32_t gpu_show(struct virtio_gpu *gpu, unsigned index, const struct gpu_scano
     struct gpu_scanout *scanout = &gpu->scanouts[index];
     bool copy = wanted->resource->blob || !is_native(wanted->format);
     struct display_surface *old = scanout->surface;
-    uint32_t response = gpu_check_frame(gpu, wanted);
+    uint32_t response = check_frame(gpu, wanted);
 
     if (response == VIRTIO_GPU_RESP_OK_NODATA && copy)
         response = show_copy(gpu, scanout, &wanted->rect);

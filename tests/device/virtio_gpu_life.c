@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Tests of virtio/gpu: fences, malformed commands, other sizes, resets, and what is saved. */
+#include <linux/pci_regs.h>
 #include <string.h>
 
 #include "tests/device/virtio_gpu.h"
@@ -135,6 +136,27 @@ static void test_reset_in_transfer(void)
     g_assert_null(display_look(f.display, 0));
     gpu_start(&f); /* and it works again */
     g_assert_cmphex(gpu_create(&f, 1, BGRX, 64, 64), ==, RESP(OK_NODATA));
+    gpu_tear_down(&f);
+}
+
+/* Nothing is read or written once bus mastering is off, and what goes on afterwards is sound. */
+static void test_bus_master_off_in_transfer(void)
+{
+    struct gpu_fixture f;
+
+    gpu_set_up(&f, "");
+    gpu_start(&f);
+    create_large(&f);
+    submit_large(&f);
+    loop_iterate(f.h->loop, false);
+    harness_command(f.h, f.driver->slot, 0, PCI_COMMAND_MASTER);
+    harness_settle(f.h, 20);
+    g_assert_cmphex(harness_load(f.h, f.response, 8), ==, 0);
+    g_assert_cmphex(gpu_shown(&f, 0, 0, 2047), ==, 0); /* it did not get that far */
+    harness_command(f.h, f.driver->slot, PCI_COMMAND_MASTER, 0);
+    virtio_driver_reset(f.driver);
+    gpu_start(&f);
+    g_assert_cmphex(gpu_simple(&f, VIRTIO_GPU_CMD_GET_DISPLAY_INFO), ==, RESP(OK_DISPLAY_INFO));
     gpu_tear_down(&f);
 }
 
@@ -440,6 +462,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-gpu/large-transfer", test_large_transfer);
     g_test_add_func("/virtio-gpu/pause-in-transfer", test_pause_in_transfer);
     g_test_add_func("/virtio-gpu/reset-in-transfer", test_reset_in_transfer);
+    g_test_add_func("/virtio-gpu/bus-master-off-in-transfer", test_bus_master_off_in_transfer);
     g_test_add_func("/virtio-gpu/short-commands", test_short_commands);
     g_test_add_func("/virtio-gpu/unknown-commands", test_unknown_commands);
     g_test_add_func("/virtio-gpu/short-responses", test_short_responses);
