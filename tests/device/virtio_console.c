@@ -14,6 +14,7 @@
 #define MULTIPORT   BIT(VIRTIO_CONSOLE_F_MULTIPORT)
 #define PACKED      BIT(VIRTIO_F_RING_PACKED)
 #define EVENT_IDX   BIT(VIRTIO_RING_F_EVENT_IDX)
+#define SPINS       20000u
 #define BUFFER      256u
 #define CONTROL_RX  2u
 #define CONTROL_TX  3u
@@ -745,6 +746,57 @@ static void test_chardev_stuck_reader(void)
     teardown(&f);
 }
 
+/* A driver as Linux' hvc: one short chain after the other, each waited for without a pause. */
+struct spinning {
+    struct fixture *f;
+    unsigned done;
+    bool stuck;
+};
+
+static gpointer spin(gpointer data)
+{
+    struct spinning *spinning = data;
+    struct fixture *f = spinning->f;
+    struct driver_ring *ring = virtio_driver_ring(f->driver, 1);
+    const struct driver_buffer out = {f->out + 1024, 16};
+
+    for (unsigned i = 0; i < SPINS; i++) {
+        int64_t until = loop_now_ns() + INT64_C(5000000000);
+
+        g_assert_true(driver_ring_add(ring, &out, 1, NULL, 0, false, f));
+        if (driver_ring_publish(ring))
+            virtio_driver_kick(f->driver, 1);
+        while (!driver_ring_reap(ring, NULL))
+            if (loop_now_ns() > until) {
+                __atomic_store_n(&spinning->stuck, true, __ATOMIC_RELEASE);
+                return NULL;
+            }
+        __atomic_store_n(&spinning->done, i + 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void test_driver_that_spins(gconstpointer features)
+{
+    struct fixture f;
+    struct spinning spinning = {&f};
+    struct host *host;
+    GThread *thread;
+
+    setup(&f);
+    host = add_port(&f, NULL, true);
+    attach(&f);
+    virtio_driver_start(f.driver, *(const uint64_t *)features);
+    thread = g_thread_new("spin", spin, &spinning);
+    while (__atomic_load_n(&spinning.done, __ATOMIC_ACQUIRE) < SPINS &&
+           !__atomic_load_n(&spinning.stuck, __ATOMIC_ACQUIRE))
+        loop_iterate(f.h->loop, false);
+    g_thread_join(thread);
+    g_assert_false(spinning.stuck);
+    g_assert_cmpuint(host->got->len, ==, 16 * SPINS);
+    teardown(&f);
+}
+
 /* ---- lifecycle ---- */
 
 static void test_pause(void)
@@ -845,7 +897,7 @@ static void test_errors(void)
 
 int main(int argc, char **argv)
 {
-    static const uint64_t sets[] = {0, EVENT_IDX, PACKED,
+    static const uint64_t sets[] = {0, EVENT_IDX, PACKED, PACKED | EVENT_IDX,
                                     PACKED | EVENT_IDX | BIT(VIRTIO_F_IN_ORDER)};
     static const struct {
         const char *name;
@@ -855,6 +907,7 @@ int main(int argc, char **argv)
         {"ports", test_ports},
         {"output-back-pressure", test_output_back_pressure},
         {"input-back-pressure", test_input_back_pressure},
+        {"driver-that-spins", test_driver_that_spins},
     };
 
     g_test_init(&argc, &argv, NULL);
