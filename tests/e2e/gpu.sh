@@ -19,8 +19,8 @@ shows() { local n; for n in 1 2 3 4 5 6; do shows_now "$@" >"$work/why" 2>&1 && 
 # What the guest runs: each line of its input is a word and a command; "did WORD STATUS" is the answer. A
 # painter is there in the background, fed by descriptor 8; drawn N waits until it says so.
 guest_script='
-    drawn() { for i in $(seq 200); do grep -q "drawn $1" /tmp/q && return; sleep 0.1; done; cat /tmp/q; return 1; }
-    painter() { rm -f /tmp/p /tmp/q; mkfifo /tmp/p; "$@" </tmp/p >/tmp/q 2>&1 & exec 8>/tmp/p; }
+    drawn() { for i in $(seq 200); do grep -q "drawn $1" /tmp/q && return; [ -d /proc/$p ] || break; sleep 0.1; done; cat /tmp/q; return 1; }
+    painter() { rm -f /tmp/p /tmp/q; mkfifo /tmp/p; "$@" </tmp/p >/tmp/q 2>&1 & p=$!; exec 8>/tmp/p; }
     echo ready
     while read -r word line; do eval "$line"; echo "did $word $?"; done'
 ready_or_ended() { grep -q ready "$work/out" || ! jobs -rp | grep -qx $guest; }
