@@ -398,19 +398,29 @@ static void add_init_parameters(GString *line, const struct config *config, cons
     add_address(line, config, users);
 }
 
+/* A screen if there is one, and what the terminal is connected to: the kernel's messages go to both, and
+ * the last one is /dev/console. */
+static void add_consoles(GString *line, const struct config *config, const char *users)
+{
+    const char *kind = options_string(config->run, "console");
+    bool is_command = config_is_command(config);
+    const char *last = !strcmp(kind, "virtio") && !is_command ? "hvc0"
+                       : strcmp(kind, "off") || is_command    ? "ttyS0"
+                                                              : NULL;
+    bool screen = config_has_device(config, "virtio-gpu");
+    g_autofree char *both = g_strconcat("tty0", last ? " console=" : NULL, last, NULL);
+
+    if (last || screen)
+        add_parameter(line, users, "console=", screen ? both : last);
+}
+
 static GString *make_command_line(const struct config *config)
 {
     GString *line = g_string_new(NULL);
-    const char *console = options_string(config->run, "console");
     const char *const *given = options_list(config->run, "params");
     g_autofree char *users = given ? g_strjoinv(" ", (char **)given) : g_strdup("");
 
-    if (!strcmp(console, "virtio") && !config_is_command(config))
-        add_parameter(line, users, "console=", "hvc0");
-    else if (strcmp(console, "off") || config_is_command(config))
-        /* The last one is /dev/console; the kernel's messages go to both. */
-        add_parameter(line, users, "console=",
-                      config_has_device(config, "virtio-gpu") ? "tty0 console=ttyS0" : "ttyS0");
+    add_consoles(line, config, users);
     add_parameter(line, users, "panic=", "-1");
     /* No i8042, no second serial ports: what is not there need not be looked for. */
     add_parameter(line, users, "i8042.", "noaux i8042.nopnp");
