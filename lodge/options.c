@@ -47,7 +47,7 @@ const struct option_spec run_options[] = {
      .help = "with a command: run it on a terminal; Ctrl-A x ends the guest"},
     {"verbose", OPTION_BOOL, .value = "off", .help = "show the guest's console on stderr"},
     {"display", OPTION_LIST,
-     .help = "who looks at the guest's screens: none, png,path=FILE or vnc=WHERE; may be repeated"},
+     .help = "who looks at the guest's screens: none, png,path=FILE, vnc=WHERE, sdl; may repeat"},
     {"control", OPTION_PATH, .help = "UNIX socket for `lodge ctl` (QMP's wire form)"},
     {"result", OPTION_PATH, .help = "write reason, status, times and counters there as JSON"},
     {"log", OPTION_STRING, .value = "warn", .help = "log levels: LEVEL[,DOMAIN=LEVEL...]"},

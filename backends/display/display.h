@@ -193,7 +193,7 @@ uint32_t display_leds(struct display *display);        /* of all keyboards */
 
 /* ---- what --display opens ---- */
 
-/* Keys: type (none, png, vnc), scanout, and those of each type. */
+/* Keys: type (none, png, vnc, sdl), scanout, and those of each type. */
 extern const struct option_spec display_options[];
 
 struct display_output;

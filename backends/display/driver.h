@@ -18,6 +18,6 @@ struct display_driver {
     void (*close)(void *state);
 };
 
-extern const struct display_driver display_none, display_png, display_vnc;
+extern const struct display_driver display_none, display_png, display_vnc, display_sdl;
 
 #endif

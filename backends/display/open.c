@@ -6,17 +6,17 @@
 #include "backends/display/driver.h"
 #include "config.h"
 
-static const char *const types[] = {"none", "png", "vnc", NULL};
-static const struct display_driver *const drivers[] = {&display_none, &display_png, &display_vnc};
+static const char *const types[] = {"none", "png", "vnc", "sdl", NULL};
+static const struct display_driver *const drivers[] = {&display_none, &display_png, &display_vnc,
+                                                       &display_sdl};
 
 const struct option_spec display_options[] = {
     {"type", OPTION_ENUM, .flags = OPTION_REQUIRED | OPTION_FIRST, .choices = types,
-     .help = "none: pictures on demand only (screendump); png: a file that follows the picture; "
-             "vnc: for "
-             "VNC viewers"},
+     .help = "none: pictures on demand (screendump); png: a file that follows the picture; "
+             "vnc: for VNC viewers; sdl: a window"},
     {"path", OPTION_PATH, .help = "png: the file, replaced at every change"},
     {"scanout", OPTION_UINT, .value = "0", .max = DISPLAY_MAX_SCANOUTS - 1,
-     .help = "png, vnc: which one, counted from 0"},
+     .help = "png, vnc, sdl: which one, counted from 0"},
     {"interval", OPTION_UINT, .value = "1000", .min = 10, .max = 3600000,
      .help = "png: milliseconds between two writes, at least"},
     {"listen", OPTION_STRING, .help = "vnc: unix:PATH, or HOST:PORT (a password is needed there)"},
@@ -67,6 +67,20 @@ static void *open_missing_vnc(struct display *display, const struct options *opt
 }
 
 const struct display_driver display_vnc = {"vnc", vnc_keys, open_missing_vnc, close_none};
+#endif
+
+#ifndef HAVE_SDL2
+static const char *const sdl_keys[] = {"scanout", NULL};
+
+static void *open_missing_sdl(struct display *display, const struct options *options,
+                              GError **error)
+{
+    options_set_error(error, options, "type",
+                      "this lodge was built without SDL 2 (Debian: libsdl2-dev)");
+    return NULL;
+}
+
+const struct display_driver display_sdl = {"sdl", sdl_keys, open_missing_sdl, close_none};
 #endif
 
 static const char *const no_keys[] = {NULL};

@@ -336,8 +336,13 @@ static bool listen_somewhere(struct vnc *vnc, const struct options *options, GEr
 static void *open_vnc(struct display *display, const struct options *options, GError **error)
 {
     unsigned scanouts = display_scanouts(display);
+    g_autoptr(GError) reason = NULL;
     struct vnc *vnc;
 
+    if (!vnc_load_library(&reason)) {
+        options_set_error(error, options, "type", "%s (Debian: libvncserver1)", reason->message);
+        return NULL;
+    }
     if (options_uint(options, "scanout") >= scanouts) {
         options_set_error(error, options, "scanout", "the machine has %u", scanouts);
         return NULL;

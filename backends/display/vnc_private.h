@@ -15,6 +15,9 @@ struct vnc_settings {
 
 struct vnc_viewer;
 
+/* Before any viewer; main thread. False with @error set: LibVNCServer is not there. */
+bool vnc_load_library(GError **error);
+
 /*
  * Serves the connection @fd (owned from now on, also on failure) on a thread of its own. @gone is
  * called on that thread, once, when the connection has ended; the viewer is to be destroyed then, on

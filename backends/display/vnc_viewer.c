@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "backends/display/keys.h"
+#include "backends/display/library.h"
 #include "backends/display/vnc_private.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
@@ -38,6 +39,7 @@ TRACE_EVENT(vnc_pointer, "x=%d y=%d buttons=0x%x", (int x, int y, unsigned butto
 TRACE_EVENT(vnc_update, "%ux%u rects=%u", (uint32_t width, uint32_t height, unsigned rects), width,
             height, rects)
 
+#define LIBRARY      "libvncserver.so.1"
 #define NS_PER_MS    G_GINT64_CONSTANT(1000000)
 #define FRAME_NS     (16 * NS_PER_MS)
 #define GREETING_NS  (15000 * NS_PER_MS) /* for all that comes before the first picture */
@@ -52,6 +54,18 @@ TRACE_EVENT(vnc_update, "%ux%u rects=%u", (uint32_t width, uint32_t height, unsi
 #define PIXEL        4u
 #define BUTTONS      8u
 #define CURSOR_SHOWN 128 /* of 255: more than half opaque */
+
+/* clang-format off */
+#define FUNCTIONS(X) \
+    X(rfbCheckPasswordByList) X(rfbCloseClient) X(rfbFreeCursor) X(rfbGetScreen) \
+    X(rfbMarkRectAsModified) X(rfbNewClient) X(rfbNewFramebuffer) X(rfbProcessEvents) \
+    X(rfbScreenCleanup) X(rfbSetCursor) X(rfbUpdateClient) X(sraRgnEmpty) X(rfbLog) \
+    X(rfbErr)
+/* clang-format on */
+static struct {
+    FUNCTIONS(LIBRARY_MEMBER)
+} lib;
+static const struct library_symbol symbols[] = {FUNCTIONS(LIBRARY_SYMBOL){}};
 
 struct vnc_viewer {
     const struct vnc_settings *settings;
@@ -202,11 +216,11 @@ static bool resize(struct vnc_viewer *v, uint32_t width, uint32_t height)
         log_info("vnc", "a viewer is disconnected: %s",
                  pixels ? "the screen's size changes, and it can't follow" : "no memory");
         g_free(pixels);
-        rfbCloseClient(v->client);
+        lib.rfbCloseClient(v->client);
         return false;
     }
     v->pixels = pixels;
-    rfbNewFramebuffer(v->screen, (char *)pixels, width, height, 8, 3, PIXEL);
+    lib.rfbNewFramebuffer(v->screen, (char *)pixels, width, height, 8, 3, PIXEL);
     set_format(v);
     g_free(old);
     return true;
@@ -221,15 +235,15 @@ static void copy_rect(struct vnc_viewer *v, const struct display_surface *surfac
 
     for (uint32_t y = 0; y < rect->height; y++, from += surface->stride, to += stride)
         memcpy(to, from, bytes);
-    rfbMarkRectAsModified(v->screen, rect->x, rect->y, rect->x + rect->width,
-                          rect->y + rect->height);
+    lib.rfbMarkRectAsModified(v->screen, rect->x, rect->y, rect->x + rect->width,
+                              rect->y + rect->height);
 }
 
 static void darken(struct vnc_viewer *v)
 {
     if (!v->dark) {
         memset(v->pixels, 0, (size_t)PIXEL * v->screen->width * v->screen->height);
-        rfbMarkRectAsModified(v->screen, 0, 0, v->screen->width, v->screen->height);
+        lib.rfbMarkRectAsModified(v->screen, 0, 0, v->screen->width, v->screen->height);
     }
     v->dark = true;
 }
@@ -287,7 +301,7 @@ static rfbCursorPtr make_cursor(const struct display_surface *surface, uint32_t 
     }
     if (cursor->richSource && cursor->mask)
         return cursor;
-    rfbFreeCursor(cursor);
+    lib.rfbFreeCursor(cursor);
     return NULL;
 }
 
@@ -298,7 +312,8 @@ static void take_cursor(struct vnc_viewer *v, const struct display_update *updat
     if (update->cursor_changed) {
         bool fits = surface && surface->width <= MAX_CURSOR && surface->height <= MAX_CURSOR;
 
-        rfbSetCursor(v->screen, fits ? make_cursor(surface, update->hot_x, update->hot_y) : NULL);
+        lib.rfbSetCursor(v->screen,
+                         fits ? make_cursor(surface, update->hot_x, update->hot_y) : NULL);
     }
     if (!update->cursor_moved)
         return;
@@ -325,7 +340,7 @@ static void end(struct vnc_viewer *v)
 static bool wants_update(const struct vnc_viewer *v)
 {
     return v->client && v->client->sock != RFB_INVALID_SOCKET && v->client->state == RFB_NORMAL &&
-           !sraRgnEmpty(v->client->requestedRegion);
+           !lib.sraRgnEmpty(v->client->requestedRegion);
 }
 
 /* Sends the client what it waits for, if there is something. */
@@ -347,9 +362,9 @@ static void update(struct vnc_viewer *v)
         display_update_clear(&update);
     }
     v->screen->deferUpdateTime = 0;
-    rfbUpdateClient(v->client);
+    lib.rfbUpdateClient(v->client);
     if (v->client->sock == RFB_INVALID_SOCKET)
-        rfbProcessEvents(v->screen, 0); /* frees it */
+        lib.rfbProcessEvents(v->screen, 0); /* frees it */
     if (!v->client)
         end(v);
 }
@@ -359,7 +374,7 @@ static void on_readable(void *opaque, GIOCondition ready)
     struct vnc_viewer *v = opaque;
 
     v->screen->deferUpdateTime = NOT_NOW_MS; /* what changed is to be taken before */
-    rfbProcessEvents(v->screen, 0);          /* one message */
+    lib.rfbProcessEvents(v->screen, 0);      /* one message */
     if (v->client)
         update(v);
     else
@@ -391,7 +406,7 @@ static void on_greeting_over(void *opaque)
         return;
     log_info("vnc", "a connection is closed: no VNC client in %d s",
              (int)(GREETING_NS / NS_PER_MS / 1000));
-    rfbCloseClient(v->client);
+    lib.rfbCloseClient(v->client);
     update(v);
 }
 
@@ -418,7 +433,7 @@ static rfbBool check_password(rfbClientPtr client, const char *response, int len
     rfbBool right;
 
     g_mutex_lock(&lock);
-    right = rfbCheckPasswordByList(client, response, length);
+    right = lib.rfbCheckPasswordByList(client, response, length);
     g_mutex_unlock(&lock);
     if (right)
         return TRUE;
@@ -439,6 +454,14 @@ static void log_message(const char *format, ...)
     log_debug("vnc", "%s", g_strchomp(text));
 }
 
+bool vnc_load_library(GError **error)
+{
+    if (!display_load_library(LIBRARY, symbols, &lib, error))
+        return false;
+    *lib.rfbLog = *lib.rfbErr = log_message;
+    return true;
+}
+
 /* The server object with its one client to be; false: no memory. */
 static bool create_screen(struct vnc_viewer *v)
 {
@@ -447,7 +470,7 @@ static bool create_screen(struct vnc_viewer *v)
     unsigned height = surface ? surface->height : DARK_HEIGHT;
 
     v->pixels = g_try_malloc0((gsize)PIXEL * width * height);
-    v->screen = v->pixels ? rfbGetScreen(NULL, NULL, width, height, 8, 3, PIXEL) : NULL;
+    v->screen = v->pixels ? lib.rfbGetScreen(NULL, NULL, width, height, 8, 3, PIXEL) : NULL;
     if (!v->screen)
         return false;
     v->dark = !surface;
@@ -498,7 +521,7 @@ static void begin(void *opaque)
     if (!v->viewer)
         close(fd);
     else
-        rfbNewClient(v->screen, fd); /* closes it if it can't */
+        lib.rfbNewClient(v->screen, fd); /* closes it if it can't */
     if (!v->client) {
         end(v);
         return;
@@ -513,9 +536,9 @@ static void finish(void *opaque)
 
     if (v->screen) {
         if (v->client)
-            rfbCloseClient(v->client);
-        rfbProcessEvents(v->screen, 0);
-        rfbScreenCleanup(v->screen);
+            lib.rfbCloseClient(v->client);
+        lib.rfbProcessEvents(v->screen, 0);
+        lib.rfbScreenCleanup(v->screen);
     }
     end(v);
     loop_timer_destroy(v->frame);
@@ -530,7 +553,6 @@ struct vnc_viewer *vnc_viewer_create(const struct vnc_settings *settings, int fd
     struct vnc_viewer *v;
     struct loop *loop;
 
-    rfbLog = rfbErr = log_message;
     set_send_buffer(fd, SEND_BUFFER);
     /* LibVNCServer uses select(2). */
     if (second_fd < 0 || fd >= FD_SETSIZE) {
