@@ -118,7 +118,9 @@ static const struct device_type type_net = {
         "type=user needs no privileges: the guest is 10.0.2.15 behind NAT, the host is 10.0.2.2.\n"
         "lodge's own init sets that up, unless the parameters (-p lodge.ip=...) say otherwise.\n"
         "type=tap is the fastest; type=stream and type=dgram connect to passt, to QEMU and to\n"
-        "other guests. pcap=FILE records every frame.",
+        "other guests. pcap=FILE records every frame. model=vmxnet3 is another card (`lodge "
+        "devices\n"
+        "vmxnet3`).",
     .options = virtio_net_options,
     .host = net_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
