@@ -46,9 +46,10 @@ first() { sed -n 's/^count \([0-9a-f]\{8\}\)$/\1/p' "$1" | head -n 1; }
 number() { local n; n=$($1 "$2"); echo $((16#${n:-0})); }
 reached() { [ "$(number last "$1")" -ge "$2" ]; }
 goes_on() { wait_for 10 reached "$1" $(($(number last "$1") + 5)); }
-# Every number once and in turn, over all the files given, and nothing that the guest found wrong.
+# Every number once and in turn since the guest's last start (a reset may cut a line off), over all the
+# files given, and nothing that the guest found wrong.
 in_turn() {
-    ! grep -h wrong "$@" && cat "$@" | sed -n 's/^count \([0-9a-f]\{8\}\)$/\1/p' >turn &&
+    ! grep -h wrong "$@" && cat "$@" | awk '/start$/ { n = 0 } { line[n++] = $0 } END { for (i = 0; i < n; i++) print line[i] }' | sed -n 's/^count \([0-9a-f]\{8\}\)$/\1/p' >turn &&
         same "$(wc -l <turn)" $((16#$(tail -n 1 turn) - 16#$(head -n 1 turn) + 1)) && sort -c -u turn
 }
 ctl() { "$lodge" ctl "$@"; }
