@@ -11,8 +11,8 @@
  * Segments that the host has not split go up as they are, marked as received together (LRO), with
  * their number and size. A checksum that the host has not even computed is right by definition.
  *
- * While a queue has too few buffers the frame waits, and so does the backend. No doorbell tells of
- * new buffers, but a driver unmasks its interrupt after it has refilled.
+ * While a queue has too few buffers the frame waits, and so does the backend. A driver need not ring a
+ * doorbell for new buffers, but it unmasks its interrupt after it has refilled.
  *
  * Limits: max_rx_pieces buffers a frame; a frame waits, whichever queue it is for, and others of the
  * same backend queue wait behind it.

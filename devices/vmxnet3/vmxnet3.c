@@ -13,6 +13,10 @@
  *
  * The driver is told nothing of the host's MTU: the interface has no word for that.
  *
+ * Threads: registers and commands on vCPU threads, everything else on the loop; one lock between them,
+ * which the loop holds for a batch and a vCPU for a command (private.h). Backends are called with it
+ * held; what they call back meanwhile is noted and looked at after the batch.
+ *
  * Not there: wake-up patterns, interrupt moderation (accepted, without effect), UDP tunnels and
  * everything of revisions 4 and up.
  */
