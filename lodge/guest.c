@@ -18,11 +18,17 @@
 static const struct {
     const char *type, *module;
 } driver_modules[] = {
-    {"virtio-blk", "?virtio_blk"},  {"virtio-net", "?virtio_net"},
-    {"vmxnet3", "?vmxnet3"},        {"virtio-rng", "?virtio-rng"},
-    {"virtio-9p", "?9pnet_virtio"}, {"virtio-console", "?virtio_console"},
-    {"virtio-gpu", "?virtio-gpu"},  {"virtio-input", "?virtio_input"},
-    {"pvpanic", "?pvpanic-pci"},    {"vmgenid", "?vmgenid"},
+    {"virtio-blk", "?virtio_blk"},
+    {"virtio-net", "?virtio_net"},
+    {"vmxnet3", "?vmxnet3"},
+    {"pvrdma", "?vmw_pvrdma"},
+    {"virtio-rng", "?virtio-rng"},
+    {"virtio-9p", "?9pnet_virtio"},
+    {"virtio-console", "?virtio_console"},
+    {"virtio-gpu", "?virtio-gpu"},
+    {"virtio-input", "?virtio_input"},
+    {"pvpanic", "?pvpanic-pci"},
+    {"vmgenid", "?vmgenid"},
 };
 
 static bool add_default(struct config *config, const char *type_name, const char *text,

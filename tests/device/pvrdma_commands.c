@@ -51,6 +51,19 @@ static void test_second_function(struct pvd *d, gconstpointer data)
     d->slot = harness_attach(d->h, function);
 }
 
+/* CVE-2018-20123: a device that can't be made leaves nothing behind. */
+static void test_creation_fails(struct pvd *d, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(options_t) options =
+        options_parse(pvrdma_options, "--rdma", "backend=verbs,device=no-such-device", &error);
+    struct pvrdma_nic nic = {0}; /* not asked before there is a backend */
+
+    g_assert_no_error(error);
+    g_assert_null(pvrdma_create("rdma1", options, &nic, &d->h->env, d->h->loop, &error));
+    g_assert_nonnull(error);
+}
+
 static void test_capabilities(struct pvd *d, gconstpointer data)
 {
     const struct pvr_caps *caps = &pvd_region(d, PVR_VERSION)->caps;
@@ -661,6 +674,7 @@ int main(int argc, char **argv)
     log_set_levels("error", NULL);
     ADD("/pvrdma/identity", setup, test_identity);
     ADD("/pvrdma/second-function", setup, test_second_function);
+    ADD("/pvrdma/creation-fails", setup, test_creation_fails);
     ADD("/pvrdma/capabilities", setup, test_capabilities);
     ADD("/pvrdma/versions", setup, test_versions);
     ADD("/pvrdma/bad-device-rings", setup, test_bad_device_rings);

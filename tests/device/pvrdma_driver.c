@@ -467,7 +467,8 @@ void pvd_post_send(struct pvd *d, struct pvd_qp *qp, const struct pvr_sq_wqe *wq
                              qp->send_stride, true);
 
     memcpy(at, wqe, sizeof(*wqe));
-    memcpy(at + sizeof(*wqe), sge, MIN(wqe->num_sge, SGE) * sizeof(*sge));
+    if (sge)
+        memcpy(at + sizeof(*wqe), sge, MIN(wqe->num_sge, SGE) * sizeof(*sge));
     produced(d, qp->buffer.gpa, qp->send_entries, true);
     if (ring)
         pvd_bell(d, qp->context, PVR_UAR_QP, qp->handle | PVR_UAR_QP_SEND);
