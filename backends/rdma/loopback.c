@@ -207,7 +207,7 @@ static int query_port(struct rdma *rdma, struct rdma_port *port)
 {
     port->active = true;
     port->max_mtu = RDMA_MTU_4096;
-    port->active_mtu = RDMA_MTU_4096;
+    port->active_mtu = rdma_mtu_of_link(rdma->link_mtu);
     port->max_msg_size = LOOPBACK_MAX_MESSAGE;
     port->active_width = 2; /* 4x */
     port->active_speed = 4; /* 10 Gb/s a lane */

@@ -255,7 +255,6 @@ int rdma_query_port(struct rdma *rdma, struct rdma_port *port)
     memset(port, 0, sizeof(*port));
     int error = rdma->ops->query_port(rdma, port);
     port->active = port->active && rdma->link_up;
-    port->active_mtu = MIN(port->active_mtu, rdma_mtu_of_link(rdma->link_mtu));
     g_mutex_unlock(&rdma->lock);
     return error;
 }

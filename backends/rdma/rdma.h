@@ -147,7 +147,7 @@ void rdma_set_running(struct rdma *rdma, bool running);
 
 int rdma_query_port(struct rdma *rdma, struct rdma_port *port);
 /* The link below (the NIC of the same slot): the port's state and events follow it. @mtu: of the
- * Ethernet link, bytes. */
+ * Ethernet link, bytes; it bounds the port's where packets take that link (not over verbs). */
 void rdma_set_link(struct rdma *rdma, bool up, uint32_t mtu);
 
 /* Entry @index of the GID table; -EINVAL: no such index, -EEXIST: taken by another, -EADDRNOTAVAIL: the
@@ -429,7 +429,7 @@ struct rdma_recv_wr {
 /*
  * Post work. 0: taken; it completes sooner or later, in order, also if it is wrong (IBTA 10.8.3.1: what
  * a bad request would have been an immediate error for is a LOC_QP_OP_ERR completion). -ENOMEM: the queue
- * is full; qp_room or srq_room says when to try again. -EINVAL: sends while in RESET, INIT or RTR, receives
+ * is full, or held back (stopped, SQD); qp_room or srq_room says when to try again. -EINVAL: sends while in RESET, INIT or RTR, receives
  * in RESET.
  */
 int rdma_post_send(struct rdma_qp *qp, const struct rdma_send_wr *wr);

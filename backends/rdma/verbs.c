@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SOFT_ROCE_VENDOR 0xffffffu
+
 #define WINDOW_MIN INT64_C(2000)  /* ns */
 #define WINDOW_MAX INT64_C(50000) /* ns */
 
@@ -309,13 +311,13 @@ static void take_event(struct verbs *verbs, const struct ibv_async_event *event)
         note_qp(event, RDMA_EVENT_QP_ACCESS_ERROR);
         break;
     case IBV_EVENT_COMM_EST:
-        note_qp(event, RDMA_EVENT_COMM_EST);
+        verbs_established(event->element.qp->qp_context);
         break;
     case IBV_EVENT_SQ_DRAINED:
         note_qp(event, RDMA_EVENT_SQ_DRAINED);
         break;
     case IBV_EVENT_QP_LAST_WQE_REACHED:
-        note_qp(event, RDMA_EVENT_LAST_WQE_REACHED);
+        verbs_last_receive(event->element.qp->qp_context);
         break;
     case IBV_EVENT_SRQ_ERR:
         rdma_notify(&((struct rdma_srq *)event->element.srq->srq_context)->object,
@@ -608,6 +610,7 @@ struct rdma *rdma_verbs_open(const struct options *options, struct dma *dma, str
     g_queue_init(&verbs->hot);
     verbs->rdma.limits.gid_entries = 128;
     bool good = check_port(verbs, options, error);
+    verbs->soft = verbs->attr.vendor_id == SOFT_ROCE_VENDOR;
     if (good)
         take_limits(verbs);
     rdma_init(&verbs->rdma, &verbs_ops, "verbs", dma, loop);

@@ -79,6 +79,8 @@ struct verbs_qp {
     struct rdma_qp qp;
     struct ibv_qp *ib; /* NULL: GSI */
     GQueue receives;   /* GSI: of struct gsi_receive */
+    bool established;  /* COMM_EST was told since RESET */
+    bool last_told;    /* LAST_WQE_REACHED was told since RESET */
 };
 
 struct gsi_socket;
@@ -93,6 +95,7 @@ struct verbs {
     char *device;
     uint8_t port;
     int fallback_gid; /* -1: none */
+    bool soft;        /* rdma_rxe: see verbs_qp.c */
     struct {
         uint8_t index;             /* of the host's table */
         bool added;                /* its address is ours to remove */
@@ -141,6 +144,8 @@ int verbs_set_srq_limit(struct rdma_srq *srq, uint32_t limit);
 int verbs_post_srq_recv(struct rdma_srq *srq, const struct rdma_recv_wr *wr);
 void verbs_free_handle(gpointer ah);
 GHashTable *verbs_handles_create(void);
+void verbs_established(struct verbs_qp *qp);  /* a message came in RTR */
+void verbs_last_receive(struct verbs_qp *qp); /* of an SRQ, in ERR */
 /* What a completion says about its queue pair: room, an error. */
 void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc);
 

@@ -4,6 +4,10 @@
  *
  * What libibverbs refuses at once (too many pieces, an opcode that the device lacks) the guest gets as a
  * completion: the queue pair goes to ERR, and the request completes with LOC_QP_OP_ERR.
+ *
+ * What soft RoCE (rdma_rxe of Linux 6.1) leaves out is made up for: it does not flush a receive that is
+ * posted in ERR, unless it is told ERR again; does not send what was posted in SQD, so that is held back
+ * here; and has no COMM_EST event, nor a LAST_WQE_REACHED one when ERR was asked for.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -228,6 +232,23 @@ static void forget_host_completions(struct verbs_qp *qp)
         verbs_forget_completions(cqs[i], qp->qp.object.number);
 }
 
+/* A new state, which it has. */
+static void entered(struct verbs_qp *qp, enum rdma_qp_state from)
+{
+    enum rdma_qp_state state = qp->qp.attributes.state;
+
+    if (state == RDMA_QPS_RESET) {
+        forget_host_completions(qp);
+        qp->established = qp->last_told = false;
+    }
+    if (state == RDMA_QPS_ERR && qp->qp.create.srq && verbs_of(qp->qp.object.rdma)->soft)
+        verbs_last_receive(qp);
+    if (from == RDMA_QPS_SQD && state != from && qp->qp.wants_room) {
+        qp->qp.wants_room = false;
+        rdma_notify(&qp->qp.object, RDMA_NOTE_ROOM);
+    }
+}
+
 int verbs_modify_qp(struct rdma_qp *base, const struct rdma_qp_attributes *old, uint32_t mask)
 {
     struct verbs *verbs = verbs_of(base->object.rdma);
@@ -260,8 +281,8 @@ int verbs_modify_qp(struct rdma_qp *base, const struct rdma_qp_attributes *old, 
         fill_ah(verbs, &a->av, &attr.ah_attr);
     }
     int error = ibv_modify_qp(qp->ib, &attr, host_mask(mask));
-    if (!error && (mask & RDMA_QP_STATE) && a->state == RDMA_QPS_RESET)
-        forget_host_completions(qp);
+    if (!error && (mask & RDMA_QP_STATE))
+        entered(qp, old->state);
     return -abs(error);
 }
 
@@ -285,6 +306,20 @@ void verbs_query_qp(struct rdma_qp *base, struct rdma_qp_attributes *attributes)
     base->attributes.state = attributes->state;
 }
 
+void verbs_established(struct verbs_qp *qp)
+{
+    if (!qp->established)
+        rdma_notify(&qp->qp.object, RDMA_NOTE(RDMA_EVENT_COMM_EST));
+    qp->established = true;
+}
+
+void verbs_last_receive(struct verbs_qp *qp)
+{
+    if (!qp->last_told)
+        rdma_notify(&qp->qp.object, RDMA_NOTE(RDMA_EVENT_LAST_WQE_REACHED));
+    qp->last_told = true;
+}
+
 void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc)
 {
     if (qp->qp.wants_room) {
@@ -295,6 +330,9 @@ void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc)
         qp->qp.create.srq->wants_room = false;
         rdma_notify(&qp->qp.create.srq->object, RDMA_NOTE_ROOM);
     }
+    /* Soft RoCE has no such event; others have told it before. */
+    if (!wc->status && qp->qp.attributes.state == RDMA_QPS_RTR)
+        verbs_established(qp);
     if (wc->status && qp->qp.attributes.state != RDMA_QPS_ERR)
         verbs_refresh_state(qp, &qp->qp.attributes);
 }
@@ -305,9 +343,10 @@ void verbs_completed(struct verbs_qp *qp, const struct rdma_wc *wc)
 static int refused(struct verbs_qp *qp, struct rdma_cq *cq, uint64_t wr_id, uint32_t opcode,
                    int error)
 {
+    bool atomic = opcode == RDMA_WC_COMPARE_SWAP || opcode == RDMA_WC_FETCH_ADD;
     struct rdma_wc wc = {.wr_id = wr_id,
                          .qp = qp->qp.object.number,
-                         .status = RDMA_WC_LOC_QP_OP_ERR,
+                         .status = atomic ? RDMA_WC_REM_INV_REQ_ERR : RDMA_WC_LOC_QP_OP_ERR,
                          .opcode = opcode};
 
     if (abs(error) == ENOMEM) /* some providers' are negative */
@@ -318,6 +357,13 @@ static int refused(struct verbs_qp *qp, struct rdma_cq *cq, uint64_t wr_id, uint
         set_error(qp);
     verbs_inject(cq, &wc);
     return 0;
+}
+
+/* In ERR, what was just posted is to be flushed too. */
+static void flush_again(struct verbs_qp *qp)
+{
+    if (qp->qp.attributes.state == RDMA_QPS_ERR && verbs_of(qp->qp.object.rdma)->soft)
+        set_error(qp);
 }
 
 static bool fill_send(const struct rdma_send_wr *wr, struct ibv_send_wr *host)
@@ -382,8 +428,9 @@ int verbs_post_send(struct rdma_qp *base, const struct rdma_send_wr *wr)
     };
     struct ibv_send_wr *bad;
 
-    if (!verbs->rdma.running)
-        return -ENOMEM; /* the host's device would start at once */
+    /* The host's device would start at once, or (soft RoCE) never. */
+    if (!verbs->rdma.running || base->attributes.state == RDMA_QPS_SQD)
+        return -ENOMEM;
     if (!qp->ib)
         return verbs_gsi_send(qp, wr);
     if (!fill_send(wr, &host) || wr->num_sge > base->create.max_send_sge)
@@ -402,8 +449,14 @@ int verbs_post_send(struct rdma_qp *base, const struct rdma_send_wr *wr)
             return 0;
         }
     }
-    int error = ibv_post_send(qp->ib, &host, &bad);
-    return error ? refused(qp, cq, wr->wr_id, RDMA_WC_SEND, error) : 0;
+    /* Providers refuse an atomic that is not aligned: what a peer would answer. */
+    bool unaligned = (wr->opcode == RDMA_WR_COMPARE_SWAP || wr->opcode == RDMA_WR_FETCH_ADD) &&
+                     wr->atomic.addr % 8;
+    int error = unaligned ? EINVAL : ibv_post_send(qp->ib, &host, &bad);
+    if (!error)
+        flush_again(qp);
+    return error ? refused(qp, cq, wr->wr_id, unaligned ? RDMA_WC_FETCH_ADD : RDMA_WC_SEND, error)
+                 : 0;
 }
 
 static int fill_recv(struct verbs_pd *pd, const struct rdma_recv_wr *wr, uint32_t max_sge,
@@ -427,6 +480,8 @@ int verbs_post_recv(struct rdma_qp *base, const struct rdma_recv_wr *wr)
     int error = fill_recv((struct verbs_pd *)base->pd, wr, base->create.max_recv_sge, sge, &host);
     if (!error)
         error = ibv_post_recv(qp->ib, &host, &bad);
+    if (!error)
+        flush_again(qp);
     return error ? refused(qp, base->create.recv_cq, wr->wr_id, RDMA_WC_RECV, error) : 0;
 }
 
