@@ -3,6 +3,7 @@
  * migration_channel.c */
 #include "vmm/migration.h"
 
+#include <fcntl.h>
 #include <gio/gio.h>
 #include <string.h>
 
@@ -293,7 +294,21 @@ static bool is_zero(const uint8_t *page)
     return !page[0] && !memcmp(page, page + 1, MEMORY_PAGE_SIZE - 1);
 }
 
-/* Only pages that are not zero already are written: memory that the guest never used stays unused. */
+/* Memory that the guest never used stays unused: a file gets a hole without a look (which would fill
+ * it), of other memory only pages that are not zero already are written. */
+static void clear_span(const struct memory_span *span, uint64_t gpa)
+{
+    const struct memory_region *region = span->region;
+
+    if (region->fd >= 0 &&
+        !fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                   (off_t)(region->fd_offset + (gpa - region->gpa)), (off_t)span->len))
+        return;
+    for (uint64_t at = 0; at < span->len; at += MEMORY_PAGE_SIZE)
+        if (!is_zero(span->host + at))
+            memset(span->host + at, 0, MEMORY_PAGE_SIZE);
+}
+
 static void clear_pages(struct memory *memory, uint64_t gpa, uint64_t count)
 {
     for (uint64_t left = count * MEMORY_PAGE_SIZE; left;) {
@@ -301,9 +316,7 @@ static void clear_pages(struct memory *memory, uint64_t gpa, uint64_t count)
 
         if (!memory_find(memory, gpa, left, &span))
             return;
-        for (uint64_t at = 0; at < span.len; at += MEMORY_PAGE_SIZE)
-            if (!is_zero(span.host + at))
-                memset(span.host + at, 0, MEMORY_PAGE_SIZE);
+        clear_span(&span, gpa);
         gpa += span.len;
         left -= span.len;
     }

@@ -146,6 +146,43 @@ static void test_the_saving_path_is_quiet(void)
     nettest_tear_down(&t);
 }
 
+/* ---- what a migration must know ---- */
+
+/* Every page that the device changes is marked, so that it is sent again. Nobody else writes then. */
+static void test_every_page_that_a_device_writes_is_marked(void)
+{
+    g_autofree uint8_t *before = g_malloc(RAM);
+    g_autofree uint64_t *bitmap = g_new0(uint64_t, RAM / MEMORY_PAGE_SIZE / 64);
+    struct nettest t;
+    struct flood flood;
+    unsigned count, changed = 0;
+    const uint8_t *ram;
+
+    nettest_set_up(&t, SOCK_DGRAM, "queue-size=256");
+    ram = harness_ptr(t.h, 0, RAM);
+    virtio_driver_start(t.driver, NETTEST_RINGS | NETTEST_MERGE);
+    nettest_post(&t, 200, 1526, 1);
+    g_assert_cmpint(memory_dirty_start(t.h->memory), ==, 0);
+    memcpy(before, ram, RAM);
+    flood_start(&flood, t.peer);
+    harness_settle(t.h, WATCHED);
+    flood_stop(&flood);
+    set_state(t.h, DEVICE_STOP);
+    memory_dirty_sync(t.h->memory, memory_regions(t.h->memory, &count), bitmap);
+    for (uint64_t page = 0; page < RAM / MEMORY_PAGE_SIZE; page++) {
+        if (!memcmp(before + page * MEMORY_PAGE_SIZE, ram + page * MEMORY_PAGE_SIZE,
+                    MEMORY_PAGE_SIZE))
+            continue;
+        changed++;
+        if (!(bitmap[page / 64] >> (page % 64) & 1))
+            g_error("page 0x%x was written, and is not marked", (unsigned)page * MEMORY_PAGE_SIZE);
+    }
+    g_assert_cmpuint(changed, >, 20);
+    memory_dirty_stop(t.h->memory);
+    set_state(t.h, DEVICE_RUNNING);
+    nettest_tear_down(&t);
+}
+
 /* ---- one that breaks the rules ---- */
 
 /* It has a pointer into memory from better days (dma_map_ring), and a timer. */
@@ -302,6 +339,7 @@ int main(int argc, char **argv)
 #define ADD(NAME) g_test_add_func("/quiet/" #NAME, test_##NAME)
     ADD(a_flooded_interface_is_quiet);
     ADD(the_saving_path_is_quiet);
+    ADD(every_page_that_a_device_writes_is_marked);
     ADD(a_device_that_writes_behind_the_gates_is_caught);
     ADD(the_gates_hold_a_device_that_does_not_stop);
     ADD(accesses_change_nothing_of_what_is_saved);

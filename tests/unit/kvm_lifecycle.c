@@ -27,6 +27,39 @@ static void a_spinning_vcpu_pauses_and_goes_on(void)
     machine_destroy(m);
 }
 
+/* What a guest writes is in KVM's log, once, and nothing else is. */
+static void written_pages_are_logged(void)
+{
+    struct machine *m = machine_create(1);
+    const struct memory_region *regions;
+    uint64_t bitmap[1024] = {0};
+    unsigned count;
+
+    enter(m, guest_spin, guest_spin_end, false);
+    regions = memory_regions(m->memory, &count);
+    g_assert_cmpuint(regions[0].size, <=, sizeof(bitmap) * 8 * MEMORY_PAGE_SIZE);
+    start(m);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        uint64_t before;
+        vm_pause(m->vm);
+        g_assert_cmpint(vm_dirty_start(m->vm), ==, 0);
+        vm_dirty_sync(m->vm, &regions[0], bitmap);
+        memset(bitmap, 0, sizeof(bitmap));
+        g_assert_cmpint(vm_dirty_sync(m->vm, &regions[0], bitmap), ==, 0);
+        g_assert_cmphex(bitmap[0], ==, 0); /* it does not run */
+        before = peek(m, DATA, 4);
+        vm_resume(m->vm);
+        for (unsigned i = 0; i < 10000 && peek(m, DATA, 4) == before; i++)
+            g_usleep(1000);
+        vm_pause(m->vm);
+        g_assert_cmpint(vm_dirty_sync(m->vm, &regions[0], bitmap), ==, 0);
+        g_assert_cmphex(bitmap[0], ==, UINT64_C(1) << (DATA / MEMORY_PAGE_SIZE));
+        vm_dirty_stop(m->vm);
+        vm_resume(m->vm);
+    }
+    machine_destroy(m);
+}
+
 static void a_halted_vcpu_pauses_and_goes_on(void)
 {
     struct machine *m = machine_create(1);
@@ -289,6 +322,7 @@ int main(int argc, char **argv)
         return 0;
     g_test_add_func("/kvm-lifecycle/pause-spinning", a_spinning_vcpu_pauses_and_goes_on);
     g_test_add_func("/kvm-lifecycle/pause-halted", a_halted_vcpu_pauses_and_goes_on);
+    g_test_add_func("/kvm-lifecycle/dirty-log", written_pages_are_logged);
     g_test_add_func("/kvm-lifecycle/pause-again-and-again",
                     pauses_that_follow_each_other_at_once_are_not_lost);
     g_test_add_func("/kvm-lifecycle/pause-completes-accesses", accesses_are_complete_when_paused);
