@@ -4,6 +4,7 @@
 #include <linux/pci_regs.h>
 #include <string.h>
 
+#include "backends/rdma/driver.h"
 #include "tests/device/pvrdma_driver.h"
 #include "tests/device/sample.h"
 
@@ -351,6 +352,96 @@ static void test_regions(struct pvd *d, gconstpointer data)
     g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
 }
 
+/* ---- regions that take long ---- */
+
+static struct rdma_ops slow_ops; /* the backend's, but for its first function */
+static int (*quick_create)(struct rdma_mr *mr);
+static struct rdma_mr *held;
+
+/* It is there, but nobody is told. */
+static int hold(struct rdma_mr *mr)
+{
+    g_assert_cmpint(quick_create(mr), ==, 0);
+    held = mr;
+    return 1;
+}
+
+static void release(struct pvd *d, int error)
+{
+    struct rdma *rdma = pvrdma_backend(d->pvrdma);
+
+    g_mutex_lock(&rdma->lock);
+    rdma_mr_created(held, error);
+    g_mutex_unlock(&rdma->lock);
+}
+
+/* Leaves a CREATE_MR under way; returns its domain. */
+static uint32_t begin_slow_region(struct pvd *d)
+{
+    struct rdma *rdma = pvrdma_backend(d->pvrdma);
+    uint32_t pd = pvd_create_pd(d, 0);
+    union pvr_request req = {.create_mr = {.pd_handle = pd, .flags = PVR_MR_FRMR, .nchunks = 8}};
+    union pvr_response resp;
+
+    quick_create = rdma->ops->create_mr;
+    slow_ops = *rdma->ops;
+    slow_ops.create_mr = hold;
+    rdma->ops = &slow_ops;
+    g_assert_cmpuint(pvd_command(d, PVR_CMD_CREATE_MR, &req, &resp), ==, 0);
+    g_assert_cmphex(resp.hdr.ack, ==, 0); /* no answer yet */
+    return pd;
+}
+
+static void test_slow_region(struct pvd *d, gconstpointer data)
+{
+    union pvr_response resp;
+
+    begin_slow_region(d);
+    release(d, 0);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses + 1);
+    harness_read(d->h, d->response_slot, &resp, sizeof(resp));
+    g_assert_cmphex(resp.hdr.ack, ==, PVR_ACK(PVR_CMD_CREATE_MR));
+    g_assert_cmphex(resp.create_mr.rkey, !=, 0);
+    d->responses++;
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_MR, resp.create_mr.mr_handle), ==, 0);
+}
+
+static void test_slow_region_fails(struct pvd *d, gconstpointer data)
+{
+    uint32_t pd = begin_slow_region(d);
+    union pvr_response resp;
+
+    release(d, -ENOMEM);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses + 1);
+    harness_read(d->h, d->response_slot, &resp, sizeof(resp));
+    g_assert_cmphex(resp.hdr.ack, ==, 0); /* which the driver takes for a failure */
+    d->responses++;
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
+}
+
+/* The driver gave up waiting: a signal. Its next command must not get that answer. */
+static void test_forgotten_region(struct pvd *d, gconstpointer data)
+{
+    uint32_t pd = begin_slow_region(d);
+    union pvr_request req = {.query_pkey.port_num = 1};
+    union pvr_response resp;
+
+    g_assert_cmpuint(pvd_command(d, PVR_CMD_QUERY_PKEY, &req, &resp), ==, 0);
+    g_assert_cmphex(resp.query_pkey.pkey, ==, 0xffff);
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, EBUSY);
+    release(d, 0);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
+}
+
+static void test_reset_during_slow_region(struct pvd *d, gconstpointer data)
+{
+    begin_slow_region(d);
+    pvd_write(d, PVR_REG_CTL, PVR_CTL_RESET);
+    pvd_start(d, PVR_VERSION);
+    g_assert_cmpuint(pvd_create_pd(d, 0), ==, 0);
+}
+
 static void test_bad_directories(struct pvd *d, gconstpointer data)
 {
     static const uint64_t bad[] = {0, 8, 0x1001, UINT64_C(1) << 40, UINT64_MAX, ~UINT64_C(0xfff)};
@@ -688,6 +779,10 @@ int main(int argc, char **argv)
     ADD("/pvrdma/domains", setup_started, test_domains);
     ADD("/pvrdma/regions", setup_started, test_regions);
     ADD("/pvrdma/region-lengths", setup_started, test_region_lengths);
+    ADD("/pvrdma/slow-region", setup_started, test_slow_region);
+    ADD("/pvrdma/slow-region-fails", setup_started, test_slow_region_fails);
+    ADD("/pvrdma/forgotten-region", setup_started, test_forgotten_region);
+    ADD("/pvrdma/reset-during-slow-region", setup_started, test_reset_during_slow_region);
     ADD("/pvrdma/bad-directories", setup_started, test_bad_directories);
     ADD("/pvrdma/bad-cqs", setup_started, test_bad_cqs);
     ADD("/pvrdma/handles-run-out", setup_started, test_handles_run_out);
