@@ -785,6 +785,45 @@ static void the_general_service_talks_to_itself(void)
     pair_tear_down(&p);
 }
 
+/* ---- GIDs ---- */
+
+/* Over verbs: does the host's port have it? */
+static bool host_has(const char *text)
+{
+    for (unsigned i = 0; i < 64; i++) {
+        g_autofree char *path = g_strdup_printf("/sys/class/infiniband/rxe0/ports/1/gids/%u", i);
+        g_autofree char *gid = NULL;
+        if (g_file_get_contents(path, &gid, NULL, NULL) && g_str_has_prefix(gid, text))
+            return true;
+    }
+    return false;
+}
+
+static void a_gid_comes_and_goes(void)
+{
+    static const uint8_t mac[6] = {0x52, 0x54, 0, 0, 0, 1};
+    static const union rdma_gid gids[] = {
+        {{[10] = 0xff, 0xff, 10, 9, 0, 77}},
+        {{0xfe, 0x80, [8] = 0x50, 0x54, 0, 0xff, 0xfe, 0, 0, 0x77}},
+    };
+    static const char *const texts[] = {"0000:0000:0000:0000:0000:ffff:0a09:004d",
+                                        "fe80:0000:0000:0000:5054:00ff:fe00:0077"};
+    struct host host;
+
+    host_set_up(&host);
+    for (unsigned i = 0; i < G_N_ELEMENTS(gids); i++) {
+        g_assert_cmpint(rdma_add_gid(host.rdma, 3, &gids[i], RDMA_GID_ROCE_V2, mac), ==, 0);
+        g_assert_cmpint(rdma_add_gid(host.rdma, 3, &gids[i], RDMA_GID_ROCE_V2, mac), ==, -EEXIST);
+        g_assert_true(!over_verbs() || host_has(texts[i]));
+        g_assert_cmpint(rdma_remove_gid(host.rdma, 3), ==, 0);
+        g_assert_cmpint(rdma_remove_gid(host.rdma, 3), ==, -EINVAL);
+        g_assert_true(!over_verbs() || wait_until(!host_has(texts[i])));
+    }
+    g_assert_cmpint(rdma_add_gid(host.rdma, 1 << 20, &gids[0], RDMA_GID_ROCE_V2, mac), ==, -EINVAL);
+    g_assert_cmpint(rdma_add_gid(host.rdma, 3, &gids[0], 3, mac), ==, -EINVAL);
+    host_tear_down(&host);
+}
+
 static const struct behaviour {
     const char *name;
     void (*run)(void);
@@ -825,6 +864,7 @@ static const struct behaviour {
     {"a-dma-region-is-local-and-by-physical-address",
      a_dma_region_is_local_and_by_physical_address},
     {"the-general-service-talks-to-itself", the_general_service_talks_to_itself},
+    {"a-gid-comes-and-goes", a_gid_comes_and_goes},
 };
 
 int main(int argc, char **argv)
