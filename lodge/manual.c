@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "backends/display/display.h"
 #include "config.h"
 #include "lodge/commands.h"
 #include "lodge/configuration.h"
@@ -191,6 +192,16 @@ static void roff_options(void)
     }
 }
 
+static void roff_keys(const struct option_spec *spec)
+{
+    for (; spec->key; spec++) {
+        g_autofree char *values = describe_values(spec);
+        g_autofree char *name = g_strdup_printf("%s=", spec->key);
+
+        roff_item(name, values, spec->help, spec->value);
+    }
+}
+
 static void roff_devices(void)
 {
     printf(".SH DEVICES\nKeys of --device TYPE,KEY=VALUE,... and of the short forms.\n");
@@ -198,14 +209,17 @@ static void roff_devices(void)
         printf(".SS %s\n", device_types[i]->name);
         roff(device_types[i]->summary);
         printf("\n");
-        for (const struct option_spec *spec = device_type_options(device_types[i]); spec->key;
-             spec++) {
-            g_autofree char *values = describe_values(spec);
-            g_autofree char *name = g_strdup_printf("%s=", spec->key);
-
-            roff_item(name, values, spec->help, spec->value);
-        }
+        roff_keys(device_type_options(device_types[i]));
     }
+}
+
+static void roff_displays(void)
+{
+    printf(
+        ".SH DISPLAYS\nWho looks at the screens of a machine with a GPU, and has its keyboard and "
+        "pointer: \\-\\-display TYPE,KEY=VALUE... \\-\\-display vnc=WHERE is "
+        "\\-\\-display vnc,listen=WHERE.\n");
+    roff_keys(display_options);
 }
 
 int command_manual(char **argv)
@@ -230,6 +244,7 @@ int command_manual(char **argv)
             roff_item(command->name, NULL, command->help, NULL);
     roff_options();
     roff_devices();
+    roff_displays();
     printf(".SH CONTROL SOCKET\nCommands of lodge ctl, in QMP's wire form on the socket.\n");
     for (const struct control_command *command = control_commands; command->name; command++)
         roff_item(command->name, NULL, command->help, NULL);
@@ -240,6 +255,19 @@ int command_manual(char **argv)
 }
 
 /* ---- completion ---- */
+
+static void complete_display(void)
+{
+    printf("compopt -o nospace; COMPREPLY=($(compgen -W '");
+    for (const struct option_spec *spec = display_options; spec->key; spec++) {
+        if (!(spec->flags & OPTION_FIRST))
+            printf("%s= ", spec->key);
+        else
+            for (unsigned i = 0; spec->choices[i]; i++)
+                printf("%s, ", spec->choices[i]);
+    }
+    printf("' -- \"${word##*,}\")); return ;;\n");
+}
 
 static void complete_devices(void)
 {
@@ -267,6 +295,8 @@ static void complete_devices(void)
             for (unsigned i = 0; !type && device_types[i]; i++)
                 printf("%s, ", device_types[i]->name);
             printf("' -- \"${word##*,}\")); return ;;\n");
+        } else if (!strcmp(option->name, "display")) {
+            complete_display();
         } else {
             printf("COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n");
         }

@@ -21,6 +21,13 @@
 #define WIDTH   320u
 #define HEIGHT  200u
 
+/* What the two libraries forget themselves. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libvncserver.so\nleak:libvncclient.so\n";
+}
+
 struct fixture {
     char *folder, *path;
     struct display *display;
@@ -90,6 +97,7 @@ static void tear_down(struct fixture *f)
     display_destroy(f->display);
     g_string_free(f->typed, TRUE);
     scratch_remove(f->folder);
+    g_free(f->folder);
     g_free(f->path);
 }
 
