@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -271,7 +272,7 @@ static bool start_one(struct fork_run *run, const struct restore *restore, char 
                       unsigned number)
 {
     int out[2] = {-1, -1}, err[2] = {-1, -1};
-    pid_t pid = -1;
+    pid_t pid = -1, parent = getpid();
 
     if (!pipe2(out, O_CLOEXEC) && !pipe2(err, O_CLOEXEC))
         pid = fork();
@@ -288,6 +289,9 @@ static bool start_one(struct fork_run *run, const struct restore *restore, char 
     if (!pid) {
         int code;
 
+        /* Nobody would end or read a guest whose parent was killed. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+            _exit(EXIT_LODGE);
         connect_child(out[1], err[1]);
         code = run_one(restore, argv, number);
         fflush(NULL);
