@@ -96,6 +96,7 @@ void pvrdma_drop(struct pvrdma *pvrdma)
     pvrdma->command_slot = pvrdma->response_slot = 0;
     pvrdma->version = 0;
     pvrdma->request_latched = false;
+    pvrdma->icr = 0; /* a new driver is not ready for the interrupts of the one before */
 }
 
 static int map_ring(struct pvrdma *pvrdma, const struct pvr_ring_info *info, uint32_t stride,

@@ -393,6 +393,18 @@ static void test_masked_interrupts(struct pair *p, gconstpointer data)
     g_assert_cmpuint(pvd_interrupts(&p->d, PVR_VECTOR_CQ), ==, 1);
 }
 
+/* The next driver unmasks before it is ready for a response. */
+static void test_reset_forgets_interrupts(struct pair *p, gconstpointer data)
+{
+    pvd_write(&p->d, PVR_REG_IMR, UINT32_MAX);
+    pvd_arm(&p->d, &p->send_cq, false);
+    remote(p, PVR_WR_WRITE, 1, 0, 0x1000, 1, p->mr.rkey);
+    pvd_wait(&p->d, &p->send_cq);
+    pvd_write(&p->d, PVR_REG_CTL, PVR_CTL_RESET);
+    pvd_start(&p->d, PVR_VERSION); /* unmasks */
+    g_assert_cmpuint(pvd_interrupts(&p->d, PVR_VECTOR_CQ), ==, 0);
+}
+
 /* ---- shared receive queues ---- */
 
 static void test_srq_limit(struct pair *p, gconstpointer data)
@@ -652,6 +664,7 @@ int main(int argc, char **argv)
     ADD("/pvrdma/work/solicited", setup, test_solicited_notification);
     ADD("/pvrdma/work/many-notifications", setup, test_many_notifications);
     ADD("/pvrdma/work/masked-interrupts", setup, test_masked_interrupts);
+    ADD("/pvrdma/work/reset-forgets-interrupts", setup, test_reset_forgets_interrupts);
     ADD("/pvrdma/work/srq-limit", setup, test_srq_limit);
     ADD("/pvrdma/work/drain-in-error", setup, test_drain_in_error);
     ADD("/pvrdma/work/reset-and-reuse", setup, test_reset_and_reuse);
