@@ -2,14 +2,15 @@
 /*
  * command - the command slot
  *
- * The driver writes a request into its slot, 0 into REQUEST, and reads ERR: the request has been carried
- * out by then. Only a memory region may take longer: then ERR says 0, and the answer comes later. A
- * failure shows in ERR, or (a late one) in an answer without the command's acknowledgement; MODIFY_QP
- * alone reports its error in the answer. What destroys, and MODIFY_SRQ and the binding of GIDs, has no
- * answer and raises no interrupt: it would end the wait for the next command.
+ * The driver writes a request into its slot, 0 into REQUEST, and reads ERR: the request has been
+ * carried out by then. Only a memory region may take longer: then ERR says 0, and the answer comes
+ * later. A failure shows in ERR, or (a late one) in an answer without the command's
+ * acknowledgement; MODIFY_QP alone reports its error in the answer. What destroys, and MODIFY_SRQ
+ * and the binding of GIDs, has no answer and raises no interrupt: it would end the wait for the
+ * next command.
  *
- * The driver gives up waiting when its caller is sent a signal. A region that it no longer waits for
- * when the next request comes is undone.
+ * The driver gives up waiting when its caller is sent a signal. A region that it no longer waits
+ * for when the next request comes is undone.
  *
  * The request is copied before it is looked at; everything in it is the guest's.
  */

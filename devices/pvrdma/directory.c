@@ -2,10 +2,10 @@
 /*
  * directory - page directories: how the driver names memory that is larger than a page
  *
- * Two levels, pages of 512 addresses of 64 bits each: the directory names tables, a table names pages;
- * one directory reaches 1 GiB. All of it is the guest's: every entry is read once, into memory of our
- * own, and must be the address of a page of RAM. An entry that is zero names nothing: the driver fills
- * as many as it says. Names may repeat: the pages are the guest's own.
+ * Two levels, pages of 512 addresses of 64 bits each: the directory names tables, a table names
+ * pages; one directory reaches 1 GiB. All of it is the guest's: every entry is read once, into
+ * memory of our own, and must be the address of a page of RAM. An entry that is zero names nothing:
+ * the driver fills as many as it says. Names may repeat: the pages are the guest's own.
  */
 #include <errno.h>
 

@@ -2,14 +2,16 @@
 /*
  * doorbell - the doorbell pages in BAR 2
  *
- * A page has three registers of 4 bytes: queue pairs, completion queues, shared receive queues. Each user
- * context maps one page, the kernel uses page 0. Only objects of that context are reached from it.
+ * A page has three registers of 4 bytes: queue pairs, completion queues, shared receive queues.
+ * Each user context maps one page, the kernel uses page 0. Only objects of that context are reached
+ * from it.
  *
- * Queue pairs and shared receive queues: the write ends in the kernel, in an eventfd a page; the value is
- * lost, but what was posted stands in the rings, so the loop looks at those of that context. Completion
- * queues: arming is carried out in the vCPU's exit, since the driver looks at the queue once more right
- * afterwards. The user library writes POLL at every look at an empty queue; there is nothing to be done
- * then, so for a number of queues that write ends in an eventfd that nobody reads.
+ * Queue pairs and shared receive queues: the write ends in the kernel, in an eventfd a page; the
+ * value is lost, but what was posted stands in the rings, so the loop looks at those of that
+ * context. Completion queues: arming is carried out in the vCPU's exit, since the driver looks at
+ * the queue once more right afterwards. The user library writes POLL at every look at an empty
+ * queue; there is nothing to be done then, so for a number of queues that write ends in an eventfd
+ * that nobody reads.
  *
  * Anything else is ignored, as the hardware would.
  */
@@ -52,7 +54,8 @@ static void on_doorbell(void *opaque)
     pthread_mutex_unlock(&pvrdma->lock);
 }
 
-/* Once a page is used its eventfd stays: what watches it can only be taken away on the loop's thread. */
+/* Once a page is used its eventfd stays: what watches it can only be taken away on the loop's
+ * thread. */
 static int watch(struct pvr_uar *uar)
 {
     if (uar->source)

@@ -2,15 +2,15 @@
 /*
  * event - what the device tells without being asked
  *
- * Two rings, each with a vector: asynchronous events (a type and a handle or port), and notifications
- * (the handle of a completion queue that was armed and got a completion). The vector is fired for every
- * element: firing only when the ring was empty is not safe, as the driver looks at the ring a last time
- * without a barrier.
+ * Two rings, each with a vector: asynchronous events (a type and a handle or port), and
+ * notifications (the handle of a completion queue that was armed and got a completion). The vector
+ * is fired for every element: firing only when the ring was empty is not safe, as the driver looks
+ * at the ring a last time without a barrier.
  *
- * A completion queue has at most one notification in the ring for each time that it was armed, so there
- * is room as long as the guest takes them out; else it waits for the next arming or notification. The
- * driver leaves asynchronous events in the ring until it has registered its device. When the ring is
- * full they are lost, and that is logged.
+ * A completion queue has at most one notification in the ring for each time that it was armed, so
+ * there is room as long as the guest takes them out; else it waits for the next arming or
+ * notification. The driver leaves asynchronous events in the ring until it has registered its
+ * device. When the ring is full they are lost, and that is logged.
  */
 #include <errno.h>
 

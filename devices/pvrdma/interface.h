@@ -2,13 +2,13 @@
 /*
  * interface - what the stock driver vmw_pvrdma and its user library expect of a PVRDMA adapter
  *
- * PCI 15ad:0820, function 1 or higher of a slot whose function 0 is a vmxnet3. BAR 0 holds the MSI-X
- * table, BAR 1 the registers, BAR 2 the doorbell pages ("UAR"), a page a user context, page 0 the
- * kernel's. The rest is memory that the driver shares by way of the device shared region (DSR), whose
- * address it writes into two registers.
+ * PCI 15ad:0820, function 1 or higher of a slot whose function 0 is a vmxnet3. BAR 0 holds the
+ * MSI-X table, BAR 1 the registers, BAR 2 the doorbell pages ("UAR"), a page a user context, page 0
+ * the kernel's. The rest is memory that the driver shares by way of the device shared region (DSR),
+ * whose address it writes into two registers.
  *
- * All numbers are little-endian but GIDs, GUIDs and immediate data, which are kept as bytes on the wire.
- * Offsets are compared with the driver's own header by tests/device/pvrdma_layout.
+ * All numbers are little-endian but GIDs, GUIDs and immediate data, which are kept as bytes on the
+ * wire. Offsets are compared with the driver's own header by tests/device/pvrdma_layout.
  */
 #ifndef DEVICES_PVRDMA_INTERFACE_H
 #define DEVICES_PVRDMA_INTERFACE_H
@@ -18,8 +18,8 @@
 #define PVR_VENDOR_ID 0x15ad
 #define PVR_DEVICE_ID 0x0820
 
-/* Versions: 18 brought RoCE v2, 19 page frame numbers of 64 bits, 20 handles of queue pairs that are
- * not their numbers. */
+/* Versions: 18 brought RoCE v2, 19 page frame numbers of 64 bits, 20 handles of queue pairs that
+ * are not their numbers. */
 #define PVR_VERSION_MIN     17u
 #define PVR_VERSION_ROCE_V2 18u
 #define PVR_VERSION_PFN64   19u

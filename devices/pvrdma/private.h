@@ -12,9 +12,10 @@
  *     event.c      asynchronous events and notifications
  *     state.c      what is saved
  *
- * One mutex, pvrdma->lock, covers everything but the registers' plain values: commands on vCPU threads
- * and the data path on the loop take turns. Backend calls are made with it held (the backend never calls
- * back from inside a call, but for a quick rdma_create_mr: see command.c); nothing else is.
+ * One mutex, pvrdma->lock, covers everything but the registers' plain values: commands on vCPU
+ * threads and the data path on the loop take turns. The backend, the network interface and pci/
+ * are called with it held: none of them calls back from inside a call, but for a quick
+ * rdma_create_mr (see command.c).
  *
  * Functions return 0 or -errno, and want the lock held unless they say otherwise.
  */
@@ -35,7 +36,7 @@
 #define PVRDMA_MAX_PD    32768u
 #define PVRDMA_MAX_SRQ   1024u
 #define PVRDMA_MAX_WR    2048u
-#define PVRDMA_MAX_SGE   16u /* a power of two, as driver and library round up; 512 bytes a request */
+#define PVRDMA_MAX_SGE   16u /* a power of two, as driver and library round up */
 #define PVRDMA_MAX_GIDS  256u
 #define PVRDMA_NO_HANDLE UINT32_MAX
 
@@ -48,8 +49,8 @@ struct guest_pages {
     uint8_t **host;
 };
 
-/* The addresses of @count pages under directory @pdir, page aligned and in RAM: g_free. -EINVAL: count,
- * or an entry that no driver would write; -EFAULT: not in RAM. */
+/* The addresses of @count pages under directory @pdir, page aligned and in RAM: g_free. -EINVAL:
+ * count, or an entry that no driver would write; -EFAULT: not in RAM. */
 int guest_pages_read(struct dma *dma, uint64_t pdir, uint32_t count, uint64_t **gpa);
 /* The same, to be accessed for long. */
 int guest_pages_map(struct guest_pages *pages, struct dma *dma, uint64_t pdir, uint32_t count);
@@ -228,7 +229,8 @@ void pvrdma_drop(struct pvrdma *pvrdma);
 
 /* ---- command.c ---- */
 
-/* What is in the command slot; the answer goes to ERR, and with it or later to the response slot. */
+/* What is in the command slot; the answer goes to ERR, and with it or later to the response slot.
+ * */
 void pvr_command_run(struct pvrdma *pvrdma);
 /* Its answer will not be waited for. */
 void pvr_command_forget(struct pvrdma *pvrdma);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pvrdma - the PCI function: registers, shared region, reset, lifecycle (contract: pvrdma.h; what the
- * driver expects: interface.h)
+ * pvrdma - the PCI function: registers, shared region, reset, lifecycle (contract: pvrdma.h; what
+ * the driver expects: interface.h)
  *
- * Driven by vmw_pvrdma (Linux; built from the kernel's source where a distribution leaves it out) and,
- * in processes, by libibverbs' provider of that name. Device version 20; a driver of version 17 to 20
- * gets what its version knows (17: RoCE v1; up to 19: handles of queue pairs are their QPNs), any other
- * one finds no capabilities and an error.
+ * Driven by vmw_pvrdma (Linux; built from the kernel's source where a distribution leaves it out)
+ * and, in processes, by libibverbs' provider of that name. Device version 20; a driver of version
+ * 17 to 20 gets what its version knows (17: RoCE v1; up to 19: handles of queue pairs are their
+ * QPNs), any other one finds no capabilities and an error.
  *
- * Life: the driver writes the address of the device shared region; it is read, checked and filled in
- * while that register is written. A new address is a reset: there is no other sign of a kernel that was
- * replaced under the device. After ACTIVATE commands and doorbells work. RESET forgets everything, and no
- * DMA happens afterwards.
+ * Life: the driver writes the address of the device shared region; it is read, checked and filled
+ * in while that register is written. A new address is a reset: there is no other sign of a kernel
+ * that was replaced under the device. After ACTIVATE commands and doorbells work. RESET forgets
+ * everything, and no DMA happens afterwards.
  *
- * Limits: MSI-X only, three vectors; one port, one P_Key; no multicast, no memory windows, no resizing
- * of queues, no inline data, no masked atomics: the stock driver has none of them either.
+ * Limits: MSI-X only, three vectors; one port, one P_Key; no multicast, no memory windows, no
+ * resizing of queues, no inline data, no masked atomics: the stock driver has none of them either.
  */
 #include "devices/pvrdma/private.h"
 
@@ -139,7 +139,8 @@ static int take_region(struct pvrdma *pvrdma, const struct pvr_dsr *dsr)
     return 0;
 }
 
-/* The whole of it, whatever it was before: the capabilities are written, or zero when it is refused. */
+/* The whole of it, whatever it was before: the capabilities are written, or zero when it is
+ * refused. */
 static void read_region(struct pvrdma *pvrdma)
 {
     uint64_t address = (uint64_t)pvrdma->dsr_high << 32 | pvrdma->dsr_low;

@@ -2,13 +2,14 @@
 /*
  * pvrdma - a paravirtual RDMA adapter for guests with the stock driver vmw_pvrdma
  *
- * PCI 15ad:0820, device version 20, RoCE v2, function 1 of a slot whose function 0 is a vmxnet3: that
- * interface gives it its address, its link and its MTU. Queue pairs of the types RC, UD and GSI, shared
- * receive queues, completion queues with notification, user and kernel memory regions, fast
- * registration, asynchronous events. What carries the work is a backend (backends/rdma/rdma.h).
+ * PCI 15ad:0820, device version 20, RoCE v2, function 1 of a slot whose function 0 is a vmxnet3:
+ * that interface gives it its address, its link and its MTU. Queue pairs of the types RC, UD and
+ * GSI, shared receive queues, completion queues with notification, user and kernel memory regions,
+ * fast registration, asynchronous events. What carries the work is a backend
+ * (backends/rdma/rdma.h).
  *
- * Threads: created and destroyed on the main thread; registers and commands on vCPU threads; doorbells,
- * work and completions on the loop given at creation.
+ * Threads: created and destroyed on the main thread; registers and commands on vCPU threads;
+ * doorbells, work and completions on the loop given at creation.
  */
 #ifndef DEVICES_PVRDMA_PVRDMA_H
 #define DEVICES_PVRDMA_PVRDMA_H

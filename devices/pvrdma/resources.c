@@ -2,15 +2,15 @@
 /*
  * resources - what the guest made: contexts, protection domains, memory regions, queues
  *
- * Each kind has a table; a handle is an index there. Handles are small, as the driver has tables of the
- * same sizes and writes to them unchecked, and are used again as late as can be, so that a late message
- * does not meet a new object. Handles of queue pairs are not their numbers (device version 20): those
- * are the backend's choice. Before version 20 they must be the same, and a queue pair whose number is
- * too large for the driver's table is refused.
+ * Each kind has a table; a handle is an index there. Handles are small, as the driver has tables of
+ * the same sizes and writes to them unchecked, and are used again as late as can be, so that a late
+ * message does not meet a new object. Handles of queue pairs are not their numbers (device version
+ * 20): those are the backend's choice. Before version 20 they must be the same, and a queue pair
+ * whose number is too large for the driver's table is refused.
  *
  * A context is a doorbell page; page 0 is the kernel's. Domains and completion queues belong to a
- * context, queue pairs and shared receive queues to that of their domain, and only that page's doorbells
- * reach them. What others use can't be destroyed: -EBUSY.
+ * context, queue pairs and shared receive queues to that of their domain, and only that page's
+ * doorbells reach them. What others use can't be destroyed: -EBUSY.
  */
 #include <errno.h>
 

@@ -2,17 +2,17 @@
 /*
  * ring - rings in guest memory: of work, of completions, of events
  *
- * The first page of an object has two pairs of indices, "tx" and "rx"; elements are in the pages after
- * it. An index counts modulo twice the size, so that a full ring (tail == head ^ size) differs from an
- * empty one; its slot is the index without the topmost bit.
+ * The first page of an object has two pairs of indices, "tx" and "rx"; elements are in the pages
+ * after it. An index counts modulo twice the size, so that a full ring (tail == head ^ size)
+ * differs from an empty one; its slot is the index without the topmost bit.
  *
  * The driver applies these formulas to sizes that are no powers of two, too: three pages of 4-byte
- * notifications are "3072 slots". An index & (2 * 3072 - 1) then counts from 0 to 2047, and & (3072 - 1)
- * leaves 1024 slots in use; "full" is never seen. So the same formulas are used here, literally, and the
- * number of elements is bounded by what they can tell apart (pvr_ring_depth).
+ * notifications are "3072 slots". An index & (2 * 3072 - 1) then counts from 0 to 2047, and & (3072
+ * - 1) leaves 1024 slots in use; "full" is never seen. So the same formulas are used here,
+ * literally, and the number of elements is bounded by what they can tell apart (pvr_ring_depth).
  *
- * The guest can write any index at any time: each is loaded once and checked at each use. Nothing is
- * cached here: the driver zeroes both when it resets a queue pair.
+ * The guest can write any index at any time: each is loaded once and checked at each use. Nothing
+ * is cached here: the driver zeroes both when it resets a queue pair.
  */
 #include <errno.h>
 #include <string.h>

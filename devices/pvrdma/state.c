@@ -2,13 +2,13 @@
 /*
  * state - what of the device is saved
  *
- * Registers, the negotiated version, where slots and rings are, and a list of each kind of object, with
- * the handles by which the guest knows them. Pages are saved as their addresses: their contents are guest
- * memory, where all ring indices are, too. What the backend has of the objects (posted work, undelivered
- * completions, keys, GIDs) is one buffer of its own making.
+ * Registers, the negotiated version, where slots and rings are, and a list of each kind of object,
+ * with the handles by which the guest knows them. Pages are saved as their addresses: their
+ * contents are guest memory, where all ring indices are, too. What the backend has of the objects
+ * (posted work, undelivered completions, keys, GIDs) is one buffer of its own making.
  *
- * Loading trusts nothing: every handle and page of the stream is checked as if a command had named it, and
- * the backend must have the object.
+ * Loading trusts nothing: every handle and page of the stream is checked as if a command had named
+ * it, and the backend must have the object.
  */
 #include <string.h>
 

@@ -2,15 +2,16 @@
 /*
  * work - from the guest's work requests to the backend's, and from its completions to the guest's
  *
- * A request is copied out of the ring before it is looked at, and its place given back as soon as the
- * backend has taken it; the backend completes whatever is wrong in it. Requests of user processes are
- * held to what the verbs allow them: their library passes libibverbs' opcodes through, which above the
- * atomics have other meanings, and fast registration by guest-physical pages is for the kernel alone.
+ * A request is copied out of the ring before it is looked at, and its place given back as soon as
+ * the backend has taken it; the backend completes whatever is wrong in it. Requests of user
+ * processes are held to what the verbs allow them: their library passes libibverbs' opcodes
+ * through, which above the atomics have other meanings, and fast registration by guest-physical
+ * pages is for the kernel alone.
  *
- * A turn serves a bounded number of requests of each queue, and of completions; what is left waits for
- * the next turn of the loop. A queue whose indices are out of range is not looked at again: the queue
- * pair goes to ERR with a QP_FATAL event, until a reset. A completion queue that has no room goes the same
- * way with CQ_ERR, and all its queue pairs with it.
+ * A turn serves a bounded number of requests of each queue, and of completions; what is left waits
+ * for the next turn of the loop. A queue whose indices are out of range is not looked at again: the
+ * queue pair goes to ERR with a QP_FATAL event, until a reset. A completion queue that has no room
+ * goes the same way with CQ_ERR, and all its queue pairs with it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -79,7 +80,8 @@ static void fill_ud(const struct pvr_qp *qp, const struct pvr_sq_wqe *wqe, struc
     wr->ud.av.hop_limit = av->hop_limit;
 }
 
-/* The list is read now and never again: the driver writes the next registration's into the same page. */
+/* The list is read now and never again: the driver writes the next registration's into the same
+ * page. */
 static void fill_fast_reg(struct pvrdma *pvrdma, const struct pvr_sq_wqe *wqe,
                           struct request *request)
 {

@@ -274,7 +274,8 @@ static void test_domains(struct pvd *d, gconstpointer data)
     g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, UINT32_MAX), ==, ENOENT);
 }
 
-/* CVE-2021-3582: a region's length and its number of pages must agree, with the offset counted in. */
+/* CVE-2021-3582: a region's length and its number of pages must agree, with the offset counted in.
+ * */
 static void test_region_lengths(struct pvd *d, gconstpointer data)
 {
     static const struct {

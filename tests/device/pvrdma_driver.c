@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pvrdma_driver - the driver's and the user library's side of a pvrdma adapter: see pvrdma_driver.h */
+/* pvrdma_driver - the driver's and the user library's side of a pvrdma adapter: see pvrdma_driver.h
+ * */
 #include "tests/device/pvrdma_driver.h"
 
 #include <string.h>

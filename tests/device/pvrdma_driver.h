@@ -2,12 +2,12 @@
 /*
  * pvrdma_driver - the driver's and the user library's side of a pvrdma adapter, for device tests
  *
- * What vmw_pvrdma does at probe (shared region, slots, rings, vectors), commands, and verbs on top of
- * them: domains, regions, queues, posting, doorbells, polling. The interface's own structures are used
- * throughout, so that a test can also send what no driver would.
+ * What vmw_pvrdma does at probe (shared region, slots, rings, vectors), commands, and verbs on top
+ * of them: domains, regions, queues, posting, doorbells, polling. The interface's own structures
+ * are used throughout, so that a test can also send what no driver would.
  *
- * Functions that are to succeed end the test (g_assert) if they do not; the ones named _try return the
- * device's error.
+ * Functions that are to succeed end the test (g_assert) if they do not; the ones named _try return
+ * the device's error.
  */
 #ifndef TESTS_DEVICE_PVRDMA_DRIVER_H
 #define TESTS_DEVICE_PVRDMA_DRIVER_H
@@ -60,7 +60,8 @@ struct pvd_mr {
     uint32_t handle, lkey, rkey;
 };
 
-/* A machine with an adapter on @backend ("backend=loopback"), its slot's interface up; not started. */
+/* A machine with an adapter on @backend ("backend=loopback"), its slot's interface up; not started.
+ * */
 void pvd_create(struct pvd *d, const char *backend);
 void pvd_destroy(struct pvd *d);
 /* Probe: shared region, rings, slots, vectors, ACTIVATE. */
@@ -78,7 +79,8 @@ uint64_t pvd_interrupts(struct pvd *d, enum pvr_vector vector);
 struct pvd_buffer pvd_alloc(struct pvd *d, uint32_t pages);
 struct pvd_buffer pvd_alloc_scattered(struct pvd *d, uint32_t pages); /* in reverse order */
 
-/* Commands: @req is filled but for the header; returns ERR. The answer is in @resp, zeroes if none. */
+/* Commands: @req is filled but for the header; returns ERR. The answer is in @resp, zeroes if none.
+ * */
 uint32_t pvd_command(struct pvd *d, enum pvr_command command, union pvr_request *req,
                      union pvr_response *resp);
 uint32_t pvd_destroy_handle(struct pvd *d, enum pvr_command command, uint32_t handle);

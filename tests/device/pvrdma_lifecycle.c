@@ -100,7 +100,8 @@ static void test_table(struct pair *p, gconstpointer data)
     check_state_table(device(p)->state_table);
 }
 
-/* Sends that wait for receives, a receive that waits for a send, an armed queue: all of it goes on. */
+/* Sends that wait for receives, a receive that waits for a send, an armed queue: all of it goes on.
+ * */
 static void test_save_in_traffic(struct pair *p, gconstpointer data)
 {
     uint32_t cq;

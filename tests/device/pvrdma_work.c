@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pvrdma: work through rings and doorbells, completions, notification, events; and hostile rings. */
+/* pvrdma: work through rings and doorbells, completions, notification, events; and hostile rings.
+ * */
 #include <string.h>
 
 #include "tests/device/pvrdma_driver.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hostile driver, and hostile processes, of a pvrdma adapter over loopback: command slot, rings, doorbells,
- * registers, page directories.
+ * A hostile driver, and hostile processes, of a pvrdma adapter over loopback: command slot, rings,
+ * doorbells, registers, page directories.
  *
  *     byte 0     driver version (of those that are let in)
- *     then       operations: write bytes into the command slot, a ring, a directory or the shared region;
- *                send a command, well-formed but for some words; post work; ring doorbells; write
- *                registers; reset and probe again; save and load; let the loop turn
+ *     then       operations: write bytes into the command slot, a ring, a directory or the shared
+ *                region; send a command, well-formed but for some words; post work; ring doorbells;
+ *                write registers; reset and probe again; save and load; let the loop turn
  *
- * The device begins with two connected queue pairs, so that little input reaches far. Whatever is done, it
- * must come back to life after a reset and a new probe.
+ * The device begins with two connected queue pairs, so that little input reaches far. Whatever is
+ * done, it must come back to life after a reset and a new probe.
  */
 #include <string.h>
 
