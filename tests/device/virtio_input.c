@@ -10,6 +10,7 @@
 
 #include "backends/display/display.h"
 #include "tests/device/virtio_driver.h"
+#include "tests/support/check_state.h"
 #include "virtio/input.h"
 
 #define EVENT_IDX (UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX)
@@ -732,6 +733,18 @@ static void test_bad_state(void)
     teardown(&f);
 }
 
+static void test_state_table(void)
+{
+    g_autoptr(options_t) options =
+        options_parse(virtio_input_options, "--device", "keyboard", NULL);
+    struct display *display = display_create();
+    struct virtio_device *vdev = virtio_input_create(options, loop_main(), display, NULL);
+
+    check_state_table(vdev->class->state_table);
+    vdev->class->destroy(vdev);
+    display_destroy(display);
+}
+
 static void test_queue_reset(void)
 {
     struct fixture f;
@@ -814,6 +827,7 @@ int main(int argc, char **argv)
     add_with_features("pause", test_pause);
     add_with_features("save-and-load", test_save_and_load);
     g_test_add_func("/virtio-input/bad-state", test_bad_state);
+    g_test_add_func("/virtio-input/state-table", test_state_table);
     g_test_add_func("/virtio-input/queue-reset", test_queue_reset);
     g_test_add_func("/virtio-input/options", test_options);
     return g_test_run();
