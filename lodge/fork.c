@@ -368,7 +368,7 @@ static int run_many(const struct restore *restore, unsigned count, char **argv)
     return code;
 }
 
-/* "-n N" among the words before "--"; takes it out of them. 0: not valid. */
+/* "-n N" among the words (the caller's own) before "--"; takes it out of them. 0: not valid. */
 static unsigned take_count(char **argv)
 {
     unsigned count = 1;
@@ -387,6 +387,8 @@ static unsigned take_count(char **argv)
         if (!g_ascii_string_to_unsigned(value, 10, 1, MAX_FORKS, &number, NULL))
             return 0;
         count = (unsigned)number;
+        for (unsigned i = 0; i < used; i++)
+            g_free(word[i]);
         memmove(word, word + used, (g_strv_length(word + used) + 1) * sizeof(*word));
         break;
     }
