@@ -47,7 +47,8 @@ struct verbs_range {
 
 struct verbs_segment {
     uint64_t gpa, size;
-    struct ibv_mr *ib;
+    uint8_t *host;
+    struct ibv_mr *ib; /* NULL: not yet, or refused */
 };
 
 struct verbs_mr {
@@ -57,6 +58,7 @@ struct verbs_mr {
     struct verbs_job *job;          /* under way, or NULL */
     struct verbs_segment *segments; /* DMA: registered when first used */
     unsigned segment_count;
+    bool registered; /* DMA: all segments are */
 };
 
 struct verbs_cq {

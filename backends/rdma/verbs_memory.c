@@ -294,7 +294,8 @@ void verbs_destroy_mr(struct rdma_mr *base)
     if (pd->dma == mr)
         pd->dma = NULL;
     for (unsigned i = 0; i < mr->segment_count; i++)
-        ibv_dereg_mr(mr->segments[i].ib);
+        if (mr->segments[i].ib)
+            ibv_dereg_mr(mr->segments[i].ib);
     g_free(mr->segments);
     if (mr->ib)
         ibv_dereg_mr(mr->ib);
@@ -303,29 +304,42 @@ void verbs_destroy_mr(struct rdma_mr *base)
 
 /* ---- DMA regions ---- */
 
+/* The regions of RAM; the map may change under those that it does not tell. */
+static void find_segments(struct memory *memory, struct verbs_mr *mr)
+{
+    unsigned count;
+
+    rcu_read_begin();
+    const struct memory_region *regions = memory_regions(memory, &count);
+    mr->segments = g_new0(struct verbs_segment, MAX(count, 1));
+    for (unsigned i = 0; i < count; i++)
+        if ((regions[i].flags & MEMORY_RAM) && !(regions[i].flags & MEMORY_READONLY))
+            mr->segments[mr->segment_count++] = (struct verbs_segment){
+                .gpa = regions[i].gpa, .size = regions[i].size, .host = regions[i].host};
+    rcu_read_end();
+}
+
 /* Registers each region of RAM at its guest-physical address. */
 static int register_dma(struct verbs *verbs, struct verbs_mr *mr)
 {
     struct verbs_pd *pd = (struct verbs_pd *)mr->mr.pd;
-    unsigned count;
-    const struct memory_region *regions = memory_regions(verbs->rdma.dma->memory, &count);
 
-    mr->segments = g_new0(struct verbs_segment, count);
-    for (unsigned i = 0; i < count; i++) {
-        struct verbs_segment *segment = &mr->segments[mr->segment_count];
-        if (!(regions[i].flags & MEMORY_RAM) || (regions[i].flags & MEMORY_READONLY))
+    if (!mr->segments)
+        find_segments(verbs->rdma.dma->memory, mr);
+    for (unsigned i = 0; i < mr->segment_count; i++) {
+        struct verbs_segment *segment = &mr->segments[i];
+        if (segment->ib)
             continue;
-        segment->gpa = regions[i].gpa;
-        segment->size = regions[i].size;
-        segment->ib = ibv_reg_mr_iova(pd->ib, regions[i].host, regions[i].size, regions[i].gpa,
+        errno = 0;
+        segment->ib = ibv_reg_mr_iova(pd->ib, segment->host, segment->size, segment->gpa,
                                       access_of(mr->mr.attributes.access));
         if (!segment->ib) {
             int error = errno ? -errno : -ENOMEM;
-            complain(verbs, regions[i].size, error);
+            complain(verbs, segment->size, error);
             return error;
         }
-        mr->segment_count++;
     }
+    mr->registered = true;
     return 0;
 }
 
@@ -335,7 +349,7 @@ static int translate_dma(struct verbs *verbs, struct verbs_mr *mr, const struct 
     uint64_t at = sge->addr, left = sge->length;
     unsigned n = 0;
 
-    if (!mr->segments) {
+    if (!mr->registered) {
         int error = register_dma(verbs, mr);
         if (error)
             return error;
