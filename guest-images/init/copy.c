@@ -34,10 +34,8 @@ static int nibble(char c)
 
 static void seed(const char *text)
 {
-    struct {
-        struct rand_pool_info info;
-        unsigned char bytes[SEED_MAX];
-    } pool = {0};
+    struct rand_pool_info *pool = must_alloc(sizeof(*pool) + SEED_MAX);
+    unsigned char *bytes = (unsigned char *)pool->buf;
     size_t size = 0;
     int fd;
 
@@ -46,19 +44,20 @@ static void seed(const char *text)
 
         if (high < 0 || low < 0)
             break;
-        pool.bytes[size++] = (unsigned char)(high << 4 | low);
+        bytes[size++] = (unsigned char)(high << 4 | low);
     }
     if (*text || !size)
         fail(LODGE_STATUS_FAILED, "copy", "COPY: seed is not 1 to %d bytes in hexadecimal",
              SEED_MAX);
-    pool.info.entropy_count = (int)size * 8;
-    pool.info.buf_size = (int)size;
+    pool->entropy_count = (int)size * 8;
+    pool->buf_size = (int)size;
     fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-    if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool))
+    if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool))
         fail(LODGE_STATUS_FAILED, "copy", "cannot seed the random number generator: %s",
              strerror(errno));
     ioctl(fd, RNDRESEEDCRNG); /* older kernels: within five minutes */
     close(fd);
+    free(pool);
 }
 
 void copy_from_frame(char *payload, size_t length)
