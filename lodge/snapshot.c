@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lodge/types.h"
 #include "vmm/vcpu_state.h"
 
 #define TIMEOUT_MS 5000
@@ -170,7 +171,8 @@ char *machine_saved_config(struct machine *machine)
         if (!entry)
             continue;
         json_object_set_string_member(member, "id", entry->id);
-        if (entry->function)
+        /* A second function has no slot of its own. */
+        if (entry->function && entry->type->flags & DEVICE_TYPE_PCI)
             json_object_set_int_member(member, "slot", entry->function->slot);
     }
     if (!json_object_has_member(object, "kernel") && machine->boot.kernel)
