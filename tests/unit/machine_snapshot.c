@@ -46,6 +46,8 @@ static void setup(struct fixture *f, gconstpointer extra)
                      (char *)"--disk",
                      NULL,
                      (char *)"--rng",
+                     (char *)"--rdma",
+                     (char *)"loopback,net=type=null",
                      (char *)"--device",
                      (char *)"vmgenid",
                      (char *)"--device",
@@ -65,7 +67,7 @@ static void setup(struct fixture *f, gconstpointer extra)
     g_assert_cmpint(truncate(disk + 5, 1 << 20), ==, 0);
     words[6] = disk;
     if (!extra)
-        words[14] = NULL;
+        words[16] = NULL;
     f->config = config_from_arguments(words, &error);
     g_assert_no_error(error);
     f->machine = make(f->config, -1);
