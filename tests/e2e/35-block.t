@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Disks with the stock virtio_blk driver: data in every ring layout and by each engine, on both sides;
 # discard, zeroes, flush, read-only, faults; a block device behind it; the driver taken off and put on.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
-guest_timeout=200
+guest_timeout=400
 mib=$((1 << 20))
 
 # pattern MIB START: data that differs everywhere, and that can be made again
