@@ -1,6 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio consoles (hvc) on each backend, with the stock virtio_console driver, beside a command's own ports.
+#
+# Not passed yet: in the lab, an echo on a socket has twice hung the guest in virtio_console's loop for its output to be
+# taken (interrupts off). Output alone does not show it, nor a thread that plays the driver on the same device code.
 . "$(dirname "$0")/../lib.sh"
 cd "$work" || exit 1
 guest_timeout=60
