@@ -76,11 +76,11 @@ loop_driver() { # BUS DRIVER COUNT
 check 'entropy: the driver off and on' 'loop_driver virtio virtio_rng 5 && head -c 4K /dev/hwrng >a && same 4096 "$(stat -c %s a)"'
 check 'panic device: the driver off and on' 'loop_driver pci pvpanic-pci 5'
 check 'PCI: virtio-pci off and on below a driver' '
-    device=$(basename "$(dirname "$(realpath /sys/bus/virtio/drivers/virtio_rng/virtio*)" | head -n 1)")
+    device=$(basename "$(dirname "$(realpath /sys/bus/virtio/drivers/virtio_rng/virtio* | head -n 1)")")
     for i in 1 2 3; do echo $device >/sys/bus/pci/drivers/virtio-pci/unbind && echo $device >/sys/bus/pci/drivers/virtio-pci/bind || exit 1; done
     head -c 4K /dev/hwrng >a && same 4096 "$(stat -c %s a)"'
 check 'PCI: a device removed, and found again by a scan' '
-    device=$(basename "$(dirname "$(realpath /sys/bus/virtio/drivers/virtio_rng/virtio*)" | head -n 1)")
+    device=$(basename "$(dirname "$(realpath /sys/bus/virtio/drivers/virtio_rng/virtio* | head -n 1)")")
     for i in 1 2; do echo 1 >/sys/bus/pci/devices/$device/remove && [ ! -e /sys/bus/pci/devices/$device ] && echo 1 >/sys/bus/pci/rescan && ls /sys/bus/pci/drivers/virtio-pci/$device || exit 1; done
     head -c 4K /dev/hwrng >a && same 4096 "$(stat -c %s a)"'
 check 'nothing is wrong with the kernel' '! dmesg | grep -E "BUG:|WARNING: |Oops|hung task|is not a head|can.t (claim|assign)" | grep -v "Return Stack Overflow: WARNING"'
