@@ -9,8 +9,8 @@ if [ "$(id -u)" = 0 ] && [ -z "${LODGE_E2E_NAMESPACE-}" ]; then
 fi
 . "$(dirname "$0")/../lib.sh"
 [ -z "${LODGE_E2E_NAMESPACE-}" ] || ip link set lo up
-# The emulator's fault that guests with several CPUs run into (docs/testing.md) also meets one with a single
-# CPU, when others are as busy as they are here: all on one CPU, it does not.
+# Guests with a single CPU, too, have died here of what looks like the emulator's fault (docs/testing.md), with others as
+# busy as they are; with all on one CPU none has yet.
 [ -z "${LODGE_LAB-}" ] || taskset -pc 0 $$ >/dev/null
 cd "$work" || exit 1
 export peer=$(realpath "$here/../net-peer")
