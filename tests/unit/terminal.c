@@ -476,7 +476,6 @@ int main(int argc, char **argv)
     program = argv[0];
     /* Under nohup and in some CI runners it is ignored, which children would inherit. */
     signal(SIGHUP, SIG_DFL);
-    signal(SIGHUP, SIG_DFL); /* nohup's is not what is tested */
     g_test_init(&argc, &argv, NULL);
     ADD(every_key_reaches_the_guest);
     ADD(escape_quits);
