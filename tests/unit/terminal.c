@@ -474,8 +474,10 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "--child"))
         return child_main(argv[2]);
     program = argv[0];
-    /* Under nohup and in some CI runners it is ignored, which children would inherit. */
+    /* Ignored under nohup, in jobs behind a shell's & and in some CI runners; children inherit it. */
     signal(SIGHUP, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
     g_test_init(&argc, &argv, NULL);
     ADD(every_key_reaches_the_guest);
     ADD(escape_quits);
