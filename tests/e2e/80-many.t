@@ -11,7 +11,7 @@ truncate -s 16M shared.img
 check '8 guests at once, each with its own status' '
     pids=
     for i in 1 2 3 4 5 6 7 8; do
-        "$lodge" run -m 128M --timeout 280 --disk path=shared.img,readonly=on --net type=user --control c$i -- sh -c "echo guest $i; exit $i" </dev/null >out$i 2>err$i &
+        "$lodge" run -m 128M --timeout 150 --disk path=shared.img,readonly=on --net type=user --control c$i -- sh -c "echo guest $i; exit $i" </dev/null >out$i 2>err$i &
         pids="$pids $!"
     done
     i=0
@@ -23,7 +23,7 @@ check '8 guests at once, each with its own status' '
 check 'their sockets are gone' '! ls c[1-8] 2>/dev/null'
 
 start() { # start NAME: a guest that waits; $pid
-    "$lodge" run -m 128M --timeout 280 --disk path=shared.img --net type=user --control "$1" --share path="$work",tag=w -- sh -c 'echo ready; sleep 1000' </dev/null >"$1.out" 2>"$1.err" &
+    "$lodge" run -m 128M --timeout 150 --disk path=shared.img --net type=user --control "$1" --share path="$work",tag=w -- sh -c 'echo ready; sleep 1000' </dev/null >"$1.out" 2>"$1.err" &
     pid=$!
     wait_for 90 grep -q ready "$1.out"
 }
