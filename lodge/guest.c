@@ -357,17 +357,14 @@ static void add_parameter(GString *line, const char *users, const char *key, con
     g_string_append_printf(line, "%s%s%s", line->len ? " " : "", key, value);
 }
 
-/* What our init is to do; guest-images/protocol.md. */
 /* The address that user-mode networking has for its guest, so that a command finds the network up
- * (the first such interface: they are all alike). Not where the user set addresses up by hand, or
- * where drivers that load in any order share the names. */
+ * (the first such interface: they are all alike). Not where the user set addresses up by hand. */
 static void add_address(GString *line, const struct config *config, const char *users)
 {
     static const char *const types[] = {"virtio-net", "vmxnet3"}; /* as their drivers are loaded */
     unsigned interface = 0;
 
-    if (strstr(users, "lodge.ip=") || config_has_device(config, "vmxnet3") ||
-        config_has_device(config, "pvrdma"))
+    if (strstr(users, "lodge.ip="))
         return;
     for (guint i = 0; i < config->devices->len * G_N_ELEMENTS(types); i++) {
         const struct device_config *device =
@@ -384,6 +381,7 @@ static void add_address(GString *line, const struct config *config, const char *
     }
 }
 
+/* What our init is to do; guest-images/protocol.md. */
 static void add_init_parameters(GString *line, const struct config *config, const char *users)
 {
     const char *const *folders = options_list(config->run, "rwdir");
