@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Other devices with their stock drivers: each combination of ring features, serial ports, entropy, clock, panic and
 # generation id, the power button, interrupt lines only, drivers taken off and put on.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 guest_timeout=200
 
