@@ -14,17 +14,13 @@
 #include <string.h>
 
 #include "tests/device/pvrdma_driver.h"
+#include "tests/fuzz/input.h"
 
 #define OPERATIONS 250
 #define PROBES     8 /* memory is never given back */
 #define ENTRIES    16u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
 
 struct attacker {
     struct pvd d;
@@ -36,23 +32,6 @@ struct attacker {
     struct pvd_mr mr;
     unsigned probes;
 };
-
-static uint8_t take8(struct input *input)
-{
-    if (!input->left)
-        return 0;
-    input->left--;
-    return *input->data++;
-}
-
-static uint32_t take32(struct input *input)
-{
-    uint32_t value = 0;
-
-    for (unsigned i = 0; i < 4; i++)
-        value |= (uint32_t)take8(input) << (8 * i);
-    return value;
-}
 
 /* Numbers that programs stumble over, and small ones. */
 static uint32_t take_number(struct input *input)

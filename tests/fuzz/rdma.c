@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "backends/rdma/rdma.h"
+#include "tests/fuzz/input.h"
 #include "vmm/device.h"
 #include "vmm/log.h"
 #include "vmm/memory.h"
@@ -24,11 +25,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
 struct user {
     struct memory *memory;
     struct dma dma;
@@ -36,21 +32,6 @@ struct user {
     uint32_t keys[OBJECTS];
     unsigned told;
 };
-
-static uint8_t take8(struct input *input)
-{
-    if (!input->left)
-        return 0;
-    input->left--;
-    return *input->data++;
-}
-
-static uint16_t take16(struct input *input)
-{
-    uint8_t low = take8(input);
-
-    return low | take8(input) << 8;
-}
 
 /* Lengths and addresses: small, a page, its borders, or huge. */
 static uint64_t take_size(struct input *input)

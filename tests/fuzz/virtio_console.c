@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "tests/device/virtio_driver.h"
+#include "tests/fuzz/input.h"
 #include "virtio/console.h"
 #include "vmm/log.h"
 
@@ -27,11 +28,6 @@
 #define DATA_SIZE  8192u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
 
 struct state {
     struct harness *h;
@@ -44,15 +40,6 @@ struct state {
     uint64_t data;
     uint64_t received; /* bytes */
 };
-
-static uint64_t take(struct input *input, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes && input->left; i++, input->left--)
-        value |= (uint64_t)*input->data++ << (8 * i);
-    return value;
-}
 
 static size_t on_receive(void *opaque, const uint8_t *data, size_t size)
 {

@@ -16,6 +16,8 @@
 #include <string.h>
 
 #include "backends/display/display.h"
+#include "tests/fuzz/input.h"
+#include "tests/fuzz/transport.h"
 #include "virtio/gpu.h"
 #include "vmm/memory.h"
 #include "vmm/state.h"
@@ -33,11 +35,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
 struct driver {
     struct memory *memory;
     struct device device;
@@ -50,33 +47,6 @@ struct driver {
     uint16_t avail[QUEUES];
 };
 
-static uint8_t take8(struct input *input)
-{
-    if (!input->left)
-        return 0;
-    input->left--;
-    return *input->data++;
-}
-
-static uint16_t take16(struct input *input)
-{
-    uint8_t low = take8(input);
-
-    return low | take8(input) << 8;
-}
-
-static void nothing(void *opaque)
-{
-}
-
-static void nothing_queue(void *opaque, unsigned vector)
-{
-}
-
-static const struct virtio_transport_ops transport = {
-    .notify_queue = nothing_queue,
-    .notify_config = nothing,
-};
 static const struct device_ops no_ops;
 
 static void put(struct driver *driver, uint64_t gpa, const void *bytes, size_t size)

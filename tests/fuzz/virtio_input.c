@@ -18,6 +18,7 @@
 
 #include "backends/display/display.h"
 #include "tests/device/virtio_driver.h"
+#include "tests/fuzz/input.h"
 #include "virtio/input.h"
 #include "vmm/log.h"
 
@@ -27,11 +28,6 @@
 #define TYPES      4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
 
 struct state {
     struct harness *h;
@@ -45,15 +41,6 @@ struct state {
 static const char *const texts[TYPES] = {
     "keyboard,in-order=on,queue-size=64", "tablet,in-order=on,queue-size=4",
     "mouse,in-order=on,queue-size=16", "touch,in-order=on,queue-size=64"};
-
-static uint64_t take(struct input *input, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes && input->left; i++, input->left--)
-        value |= (uint64_t)*input->data++ << (8 * i);
-    return value;
-}
 
 static void create(struct state *s, uint8_t bits)
 {

@@ -15,6 +15,7 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+#include "tests/fuzz/input.h"
 #include "virtio/queue.h"
 #include "vmm/memory.h"
 
@@ -29,11 +30,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
 struct state {
     struct memory *memory;
     struct dma dma;
@@ -42,15 +38,6 @@ struct state {
     unsigned out_count;
     unsigned broken;
 };
-
-static uint64_t take(struct input *input, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes && input->left; i++, input->left--)
-        value |= (uint64_t)*input->data++ << (8 * i);
-    return value;
-}
 
 static void on_notify(void *opaque, struct virtq *vq)
 {

@@ -15,38 +15,12 @@
 #include "backends/net/driver.h"
 #include "devices/vmxnet3/private.h"
 #include "tests/device/vmxnet3.h"
+#include "tests/fuzz/input.h"
 
 #define OPERATIONS 300
 #define TURNS      50
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t take8(struct input *input)
-{
-    if (!input->left)
-        return 0;
-    input->left--;
-    return *input->data++;
-}
-
-static uint16_t take16(struct input *input)
-{
-    uint8_t low = take8(input);
-
-    return low | take8(input) << 8;
-}
-
-static uint32_t take32(struct input *input)
-{
-    uint16_t low = take16(input);
-
-    return low | (uint32_t)take16(input) << 16;
-}
 
 static void turn(struct vmxtest *t)
 {
