@@ -158,21 +158,17 @@ static void set_error(GError **error, const char *what, const char *key, const c
                       const char *format, ...)
 {
     g_autoptr(GString) text = g_string_new(NULL);
+    bool alone = what && !strcmp(what, "--"); /* each key is an option of its own */
     va_list args;
 
-    if (what && !strcmp(what, "--")) {
-        g_string_append(text, key ? "--" : "options: ");
-        if (key && value) {
-            g_string_append_printf(text, "%s %s: ", key, value);
-            key = NULL;
-        }
-    } else if (what) {
-        g_string_append_printf(text, "%s: ", what);
+    if (what && !(alone && key))
+        g_string_append_printf(text, "%s: ", alone ? "options" : what);
+    if (key) {
+        g_string_append_printf(text, "%s%s", alone ? "--" : "", key);
+        if (value)
+            g_string_append_printf(text, "%c%s", alone ? ' ' : '=', value);
+        g_string_append(text, ": ");
     }
-    if (key && value)
-        g_string_append_printf(text, "%s=%s: ", key, value);
-    else if (key)
-        g_string_append_printf(text, "%s: ", key);
     va_start(args, format);
     g_string_append_vprintf(text, format, args);
     va_end(args);
