@@ -17,31 +17,12 @@
 #include "lodge/exitcode.h"
 #include "lodge/incoming.h"
 #include "lodge/snapshot.h"
+#include "vmm/stream.h"
 #include "vmm/vcpu_state.h"
 
+#define WHO        "restore" /* in messages */
 #define TIMEOUT_MS 5000
 #define PLACE_SIZE 24u /* of a region in the RAM section */
-
-static bool invalid(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static bool invalid(GError **error, const char *format, ...)
-{
-    g_autofree char *text = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "restore: %s", text);
-    return false;
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    uint64_t little;
-
-    memcpy(&little, at, sizeof(little));
-    return GUINT64_FROM_LE(little);
-}
 
 /* ---- without a machine ---- */
 
@@ -53,14 +34,15 @@ static bool check_sections(const struct restore *restore, GError **error)
 
     for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++)
         if (!snapshot_find(restore->snapshot, needed[i], NULL))
-            return invalid(error, "the snapshot has no %s section", snapshot_type_name(needed[i]));
+            return stream_refuse(error, WHO, "the snapshot has no %s section",
+                                 snapshot_type_name(needed[i]));
     config = snapshot_find(restore->snapshot, SNAPSHOT_CONFIG, NULL);
     if (!g_utf8_validate((const char *)config->data, (gssize)config->size, NULL))
-        return invalid(error, "section CONFIG is no text");
+        return stream_refuse(error, WHO, "section CONFIG is no text");
     ram = snapshot_find(restore->snapshot, SNAPSHOT_RAM, NULL);
     if (!ram->size || ram->size % PLACE_SIZE)
-        return invalid(error, "section RAM has %zu bytes, not whole regions of %u", ram->size,
-                       PLACE_SIZE);
+        return stream_refuse(error, WHO, "section RAM has %zu bytes, not whole regions of %u",
+                             ram->size, PLACE_SIZE);
     return true;
 }
 
@@ -73,14 +55,14 @@ static bool open_memory(struct restore *restore, const char *folder, GError **er
 
     restore->memory_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (restore->memory_fd < 0 || fstat(restore->memory_fd, &st))
-        return invalid(error, "%s: %s", path, g_strerror(errno));
+        return stream_refuse(error, WHO, "%s: %s", path, g_strerror(errno));
     for (size_t at = 0; at < ram->size; at += PLACE_SIZE)
-        total += get_u64(ram->data + at + 8);
+        total += stream_get_u64(ram->data + at + 8);
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != total)
-        return invalid(error,
-                       "%s: %" G_GUINT64_FORMAT " bytes, section RAM says %" G_GUINT64_FORMAT
-                       ": it is truncated, or not of this snapshot",
-                       path, (guint64)st.st_size, (guint64)total);
+        return stream_refuse(error, WHO,
+                             "%s: %" G_GUINT64_FORMAT " bytes, section RAM says %" G_GUINT64_FORMAT
+                             ": it is truncated, or not of this snapshot",
+                             path, (guint64)st.st_size, (guint64)total);
     return true;
 }
 
@@ -149,11 +131,13 @@ static bool same_shape(const struct config *saved, const struct config *config, 
         return false;
     }
     if (config->command && !config->prepare)
-        return invalid(error, "the guest in this snapshot waits for no command; lodge run "
-                              "--prepare FOLDER makes one that does");
+        return stream_refuse(error, WHO,
+                             "the guest in this snapshot waits for no command; lodge run "
+                             "--prepare FOLDER makes one that does");
     if (!config->command && config->prepare)
-        return invalid(error, "the guest in this snapshot waits for its command: lodge run --from "
-                              "FOLDER -- COMMAND");
+        return stream_refuse(error, WHO,
+                             "the guest in this snapshot waits for its command: lodge run --from "
+                             "FOLDER -- COMMAND");
     for (unsigned i = 0; i < G_N_ELEMENTS(at_boot); i++)
         if (!same_value(saved, config, at_boot[i])) {
             options_set_error(error, config->run, at_boot[i],
@@ -216,24 +200,26 @@ static bool check_machine(const struct restore *restore, struct machine *machine
     for (unsigned i = 0; i < count; i++) {
         if (!(regions[i].flags & MEMORY_RAM))
             continue;
-        if (at + PLACE_SIZE > ram->size || get_u64(ram->data + at) != regions[i].gpa ||
-            get_u64(ram->data + at + 8) != regions[i].size ||
-            get_u64(ram->data + at + 16) != offset)
-            return invalid(error, "section RAM: the memory is laid out differently here");
+        if (at + PLACE_SIZE > ram->size || stream_get_u64(ram->data + at) != regions[i].gpa ||
+            stream_get_u64(ram->data + at + 8) != regions[i].size ||
+            stream_get_u64(ram->data + at + 16) != offset)
+            return stream_refuse(error, WHO,
+                                 "section RAM: the memory is laid out differently here");
         offset += regions[i].size;
         at += PLACE_SIZE;
     }
     if (at != ram->size)
-        return invalid(error, "section RAM: the memory is laid out differently here");
+        return stream_refuse(error, WHO, "section RAM: the memory is laid out differently here");
     if (count_type(snapshot, SNAPSHOT_VCPU) != vm_vcpus(machine->vm))
-        return invalid(error, "%u VCPU sections, the machine has %u vCPUs",
-                       count_type(snapshot, SNAPSHOT_VCPU), vm_vcpus(machine->vm));
+        return stream_refuse(error, WHO, "%u VCPU sections, the machine has %u vCPUs",
+                             count_type(snapshot, SNAPSHOT_VCPU), vm_vcpus(machine->vm));
     for (struct device *device = machine->devices.first; device; device = device->next, devices++)
         if (!snapshot_find(snapshot, SNAPSHOT_DEVICE, device->name))
-            return invalid(error, "the snapshot has no section for the device %s", device->name);
+            return stream_refuse(error, WHO, "the snapshot has no section for the device %s",
+                                 device->name);
     if (count_type(snapshot, SNAPSHOT_DEVICE) != devices)
-        return invalid(error, "%u DEV sections, the machine has %u devices",
-                       count_type(snapshot, SNAPSHOT_DEVICE), devices);
+        return stream_refuse(error, WHO, "%u DEV sections, the machine has %u devices",
+                             count_type(snapshot, SNAPSHOT_DEVICE), devices);
     return true;
 }
 
@@ -250,7 +236,7 @@ static bool load_kvm(const struct restore *restore, struct machine *machine, GEr
 
         section = snapshot_find(restore->snapshot, SNAPSHOT_VCPU, name);
         if (!section)
-            return invalid(error, "the snapshot has no section %s", name);
+            return stream_refuse(error, WHO, "the snapshot has no section %s", name);
         if (!vcpu_load(machine->vm, i, section->data, section->size, error)) {
             g_prefix_error(error, "restore: section VCPU '%s': ", name);
             return false;

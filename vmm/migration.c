@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "vmm/snapshot.h"
+#include "vmm/stream.h"
 
+#define WHO            "migration" /* in messages */
 #define MAGIC          "LODGEMIG"
 #define FIRST_READABLE 1u
 #define MAX_CONFIG     (1u << 20)
@@ -33,35 +35,6 @@ static const struct {
     {MIGRATION_RUNNING, "RUNNING", 0, 0},
     {MIGRATION_FAILED, "FAILED", 0, MAX_FAILURE},
 };
-
-static bool refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static bool refuse(GError **error, const char *format, ...)
-{
-    g_autofree char *text = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "migration: %s", text);
-    return false;
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    uint32_t little;
-
-    memcpy(&little, at, sizeof(little));
-    return GUINT32_FROM_LE(little);
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    uint64_t little;
-
-    memcpy(&little, at, sizeof(little));
-    return GUINT64_FROM_LE(little);
-}
 
 static void put_u32(uint8_t *at, uint32_t value)
 {
@@ -106,7 +79,7 @@ static void seal(GByteArray *out, guint at)
 {
     uint8_t *head = out->data + at;
 
-    put_u32(head + 8, snapshot_crc32c(0, head + MIGRATION_HEADER, get_u32(head + 4)));
+    put_u32(head + 8, snapshot_crc32c(0, head + MIGRATION_HEADER, stream_get_u32(head + 4)));
     put_u32(head + 12, snapshot_crc32c(0, head, 12));
 }
 
@@ -184,26 +157,27 @@ gssize migration_parse(const uint8_t *data, size_t size, struct migration_messag
 
     if (size < MIGRATION_HEADER)
         return 0;
-    if (get_u32(data + 12) != snapshot_crc32c(0, data, 12)) {
-        refuse(error, "what comes is no message of lodge's (its header's checksum is wrong)");
+    if (stream_get_u32(data + 12) != snapshot_crc32c(0, data, 12)) {
+        stream_refuse(error, WHO,
+                      "what comes is no message of lodge's (its header's checksum is wrong)");
         return -1;
     }
-    type = get_u32(data);
-    length = get_u32(data + 4);
+    type = stream_get_u32(data);
+    length = stream_get_u32(data + 4);
     index = find_type(type);
     if (index < 0) {
-        refuse(error, "message type %u is not known: use a newer lodge", type);
+        stream_refuse(error, WHO, "message type %u is not known: use a newer lodge", type);
         return -1;
     }
     if (length < known[index].least || length > known[index].most) {
-        refuse(error, "a %s message of %u bytes: must be %zu to %zu", known[index].name, length,
-               known[index].least, known[index].most);
+        stream_refuse(error, WHO, "a %s message of %u bytes: must be %zu to %zu", known[index].name,
+                      length, known[index].least, known[index].most);
         return -1;
     }
     if (size - MIGRATION_HEADER < length)
         return 0;
-    if (get_u32(data + 8) != snapshot_crc32c(0, data + MIGRATION_HEADER, length)) {
-        refuse(error, "a %s message is damaged (checksum)", known[index].name);
+    if (stream_get_u32(data + 8) != snapshot_crc32c(0, data + MIGRATION_HEADER, length)) {
+        stream_refuse(error, WHO, "a %s message is damaged (checksum)", known[index].name);
         return -1;
     }
     *message =
@@ -231,12 +205,13 @@ static bool take_hello(struct migration_sink *sink, const struct migration_messa
                        GError **error)
 {
     if (memcmp(message->data, MAGIC, 8))
-        return refuse(error, "the other side is not a lodge");
-    if (get_u32(message->data + 12) > MIGRATION_FORMAT)
-        return refuse(error,
-                      "format %u, which needs a reader of format %u; this program has %u: "
-                      "use a newer lodge",
-                      get_u32(message->data + 8), get_u32(message->data + 12), MIGRATION_FORMAT);
+        return stream_refuse(error, WHO, "the other side is not a lodge");
+    if (stream_get_u32(message->data + 12) > MIGRATION_FORMAT)
+        return stream_refuse(error, WHO,
+                             "format %u, which needs a reader of format %u; this program has %u: "
+                             "use a newer lodge",
+                             stream_get_u32(message->data + 8), stream_get_u32(message->data + 12),
+                             MIGRATION_FORMAT);
     sink->greeted = true;
     return true;
 }
@@ -246,7 +221,7 @@ static bool take_config(struct migration_sink *sink, const struct migration_mess
 {
     if (memchr(message->data, 0, message->size) ||
         !g_utf8_validate((const char *)message->data, (gssize)message->size, NULL))
-        return refuse(error, "CONFIG is no text");
+        return stream_refuse(error, WHO, "CONFIG is no text");
     sink->config = g_byte_array_new();
     g_byte_array_append(sink->config, message->data, (guint)message->size);
     g_byte_array_append(sink->config, (const guint8 *)"", 1);
@@ -257,10 +232,11 @@ static bool take_layout(struct migration_sink *sink, const struct migration_mess
                         GError **error)
 {
     if (message->size % 16)
-        return refuse(error, "LAYOUT has %zu bytes, not whole regions of 16", message->size);
+        return stream_refuse(error, WHO, "LAYOUT has %zu bytes, not whole regions of 16",
+                             message->size);
     sink->layout = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     for (size_t at = 0; at < message->size; at += 8) {
-        uint64_t value = get_u64(message->data + at);
+        uint64_t value = stream_get_u64(message->data + at);
 
         g_array_append_val(sink->layout, value);
     }
@@ -273,16 +249,17 @@ static bool check_range(const struct memory *memory, uint64_t gpa, uint64_t coun
     uint64_t left = count <= UINT64_MAX / MEMORY_PAGE_SIZE ? count * MEMORY_PAGE_SIZE : 0;
 
     if (gpa % MEMORY_PAGE_SIZE || !left || gpa + left < gpa)
-        return refuse(error,
-                      "%" G_GUINT64_FORMAT " pages at 0x%" G_GINT64_MODIFIER "x: not whole pages",
-                      (guint64)count, (guint64)gpa);
+        return stream_refuse(
+            error, WHO, "%" G_GUINT64_FORMAT " pages at 0x%" G_GINT64_MODIFIER "x: not whole pages",
+            (guint64)count, (guint64)gpa);
     while (left) {
         struct memory_span span;
 
         if (!memory_find(memory, gpa, left, &span) ||
             (span.region->flags & (MEMORY_RAM | MEMORY_READONLY)) != MEMORY_RAM)
-            return refuse(error, "a page at 0x%" G_GINT64_MODIFIER "x, where there is no RAM",
-                          (guint64)gpa);
+            return stream_refuse(error, WHO,
+                                 "a page at 0x%" G_GINT64_MODIFIER "x, where there is no RAM",
+                                 (guint64)gpa);
         gpa += span.len;
         left -= span.len;
     }
@@ -325,14 +302,14 @@ static void clear_pages(struct memory *memory, uint64_t gpa, uint64_t count)
 static bool take_pages(struct migration_sink *sink, const struct migration_message *message,
                        GError **error)
 {
-    uint64_t gpa = get_u64(message->data), count;
+    uint64_t gpa = stream_get_u64(message->data), count;
     bool zeroes = message->type == MIGRATION_ZEROES;
 
     if (!sink->memory)
-        return refuse(error, "%s before READY", migration_type_name(message->type));
+        return stream_refuse(error, WHO, "%s before READY", migration_type_name(message->type));
     if (!zeroes && (message->size - 8) % MEMORY_PAGE_SIZE)
-        return refuse(error, "PAGES has %zu bytes: no whole pages", message->size - 8);
-    count = zeroes ? get_u64(message->data + 8) : (message->size - 8) / MEMORY_PAGE_SIZE;
+        return stream_refuse(error, WHO, "PAGES has %zu bytes: no whole pages", message->size - 8);
+    count = zeroes ? stream_get_u64(message->data + 8) : (message->size - 8) / MEMORY_PAGE_SIZE;
     if (!check_range(sink->memory, gpa, count, error))
         return false;
     sink->pages += count;
@@ -347,7 +324,7 @@ static bool take_state(struct migration_sink *sink, const struct migration_messa
                        GError **error)
 {
     if (sink->state->len + message->size > SNAPSHOT_MAX_SIZE)
-        return refuse(error, "more than %u MiB of state", SNAPSHOT_MAX_SIZE >> 20);
+        return stream_refuse(error, WHO, "more than %u MiB of state", SNAPSHOT_MAX_SIZE >> 20);
     g_byte_array_append(sink->state, message->data, (guint)message->size);
     return true;
 }
@@ -355,13 +332,14 @@ static bool take_state(struct migration_sink *sink, const struct migration_messa
 static bool take_done(struct migration_sink *sink, const struct migration_message *message,
                       GError **error)
 {
-    uint64_t pages = get_u64(message->data), state = get_u64(message->data + 8);
+    uint64_t pages = stream_get_u64(message->data), state = stream_get_u64(message->data + 8);
 
     if (pages != sink->pages || state != sink->state->len)
-        return refuse(error,
-                      "DONE says %" G_GUINT64_FORMAT " pages and %" G_GUINT64_FORMAT
-                      " bytes of state; %" G_GUINT64_FORMAT " and %u came",
-                      (guint64)pages, (guint64)state, (guint64)sink->pages, sink->state->len);
+        return stream_refuse(error, WHO,
+                             "DONE says %" G_GUINT64_FORMAT " pages and %" G_GUINT64_FORMAT
+                             " bytes of state; %" G_GUINT64_FORMAT " and %u came",
+                             (guint64)pages, (guint64)state, (guint64)sink->pages,
+                             sink->state->len);
     sink->done = true;
     return true;
 }
@@ -375,7 +353,7 @@ static bool take_failed(struct migration_sink *sink, const struct migration_mess
     for (char *c = sink->failure; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = ' ';
-    return refuse(error, "the other side gave up: %s", sink->failure);
+    return stream_refuse(error, WHO, "the other side gave up: %s", sink->failure);
 }
 
 /* What may come in which phase: greeting, pages, state, commit. */
@@ -408,7 +386,8 @@ bool migration_sink_take(struct migration_sink *sink, const struct migration_mes
                          GError **error)
 {
     if (!in_order(sink, message->type))
-        return refuse(error, "%s is not what may come now", migration_type_name(message->type));
+        return stream_refuse(error, WHO, "%s is not what may come now",
+                             migration_type_name(message->type));
     switch (message->type) {
     case MIGRATION_HELLO:
         return take_hello(sink, message, error);
@@ -447,5 +426,5 @@ bool migration_sink_fits(const struct migration_sink *sink, const struct memory 
         at += 2;
     }
     return (same && at == sink->layout->len) ||
-           refuse(error, "LAYOUT: the source's memory is laid out differently");
+           stream_refuse(error, WHO, "LAYOUT: the source's memory is laid out differently");
 }

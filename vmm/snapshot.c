@@ -6,6 +6,7 @@
  * its last byte never becomes a struct snapshot.
  */
 #include "vmm/snapshot.h"
+#include "vmm/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define WHO            "snapshot" /* in messages */
 #define MAGIC          "LODGESNP"
 #define DIGEST_SIZE    32u
 #define HEADER_SIZE    (8u + 16u + DIGEST_SIZE + 4u)
@@ -231,38 +233,29 @@ GByteArray *snapshot_encode(const struct snapshot *snapshot)
 
 /* ---- decoding ---- */
 
-static bool refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static bool refuse(GError **error, const char *format, ...)
-{
-    g_autofree char *text = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "snapshot: %s", text);
-    return false;
-}
-
 static bool check_header(const uint8_t *data, size_t size, uint32_t *sections, GError **error)
 {
     if (size < 8 || memcmp(data, MAGIC, 8))
-        return refuse(error, "not a Lodge snapshot: it does not begin with \"" MAGIC "\"");
+        return stream_refuse(error, WHO,
+                             "not a Lodge snapshot: it does not begin with \"" MAGIC "\"");
     if (size < HEADER_SIZE)
-        return refuse(error, "truncated in its header: %zu bytes of %u", size, HEADER_SIZE);
+        return stream_refuse(error, WHO, "truncated in its header: %zu bytes of %u", size,
+                             HEADER_SIZE);
     if (get(data + HEADER_SIZE - 4, 4) != snapshot_crc32c(0, data, HEADER_SIZE - 4))
-        return refuse(error, "the header is damaged (its checksum is wrong)");
+        return stream_refuse(error, WHO, "the header is damaged (its checksum is wrong)");
     if (get(data + 16, 4) > SNAPSHOT_FORMAT)
-        return refuse(error,
-                      "format %u, which needs a reader of format %u; this program has %u: use a "
-                      "newer lodge",
-                      (unsigned)get(data + 8, 4), (unsigned)get(data + 16, 4), SNAPSHOT_FORMAT);
+        return stream_refuse(
+            error, WHO,
+            "format %u, which needs a reader of format %u; this program has %u: use a "
+            "newer lodge",
+            (unsigned)get(data + 8, 4), (unsigned)get(data + 16, 4), SNAPSHOT_FORMAT);
     if (get(data + 12, 4))
-        return refuse(error, "header flags %#x are not known: use a newer lodge",
-                      (unsigned)get(data + 12, 4));
+        return stream_refuse(error, WHO, "header flags %#x are not known: use a newer lodge",
+                             (unsigned)get(data + 12, 4));
     *sections = (uint32_t)get(data + 20, 4);
     if (*sections < 1 || *sections > SNAPSHOT_MAX_SECTIONS)
-        return refuse(error, "%u sections: must be 1 to %u", *sections, SNAPSHOT_MAX_SECTIONS);
+        return stream_refuse(error, WHO, "%u sections: must be 1 to %u", *sections,
+                             SNAPSHOT_MAX_SECTIONS);
     return true;
 }
 
@@ -283,9 +276,9 @@ static bool view_section(const uint8_t *data, size_t size, size_t *at, unsigned 
     uint32_t crc;
 
     if (left < SECTION_SIZE)
-        return refuse(error, "truncated in the header of section %u", index);
+        return stream_refuse(error, WHO, "truncated in the header of section %u", index);
     if (get(head + 20, 4) != snapshot_crc32c(0, head, 20))
-        return refuse(error, "section %u: its header is damaged (checksum)", index);
+        return stream_refuse(error, WHO, "section %u: its header is damaged (checksum)", index);
     view->head.type = (uint16_t)get(head, 2);
     view->head.version = (uint16_t)get(head + 2, 2);
     view->head.flags = (uint16_t)get(head + 4, 2);
@@ -293,22 +286,22 @@ static bool view_section(const uint8_t *data, size_t size, size_t *at, unsigned 
     length = get(head + 8, 8);
     left -= SECTION_SIZE;
     if (view->name_length < 1 || view->name_length > SNAPSHOT_MAX_NAME)
-        return refuse(error, "section %u: a name of %zu bytes: must be 1 to %u", index,
-                      view->name_length, SNAPSHOT_MAX_NAME);
+        return stream_refuse(error, WHO, "section %u: a name of %zu bytes: must be 1 to %u", index,
+                             view->name_length, SNAPSHOT_MAX_NAME);
     if (left < view->name_length || left - view->name_length < length)
-        return refuse(error, "truncated in section %u (%s)", index,
-                      snapshot_type_name(view->head.type));
+        return stream_refuse(error, WHO, "truncated in section %u (%s)", index,
+                             snapshot_type_name(view->head.type));
     view->name = (const char *)head + SECTION_SIZE;
     view->data = head + SECTION_SIZE + view->name_length;
     view->head.size = (size_t)length;
     crc = snapshot_crc32c(0, view->name, view->name_length + view->head.size);
     if (get(head + 16, 4) != crc)
-        return refuse(error, "section %u (%s): its content is damaged (checksum)", index,
-                      snapshot_type_name(view->head.type));
+        return stream_refuse(error, WHO, "section %u (%s): its content is damaged (checksum)",
+                             index, snapshot_type_name(view->head.type));
     if (memchr(view->name, 0, view->name_length) ||
         !g_utf8_validate(view->name, (gssize)view->name_length, NULL))
-        return refuse(error, "section %u (%s): its name is no text", index,
-                      snapshot_type_name(view->head.type));
+        return stream_refuse(error, WHO, "section %u (%s): its name is no text", index,
+                             snapshot_type_name(view->head.type));
     *at += SECTION_SIZE + view->name_length + view->head.size;
     return true;
 }
@@ -323,16 +316,17 @@ static bool take_section(struct snapshot *snapshot, const struct view *view, GEr
     if (!newest && !(view->head.flags & SNAPSHOT_MANDATORY))
         return true;
     if (!newest)
-        return refuse(error, "section '%s': type %u is not known: use a newer lodge", name,
-                      view->head.type);
+        return stream_refuse(error, WHO, "section '%s': type %u is not known: use a newer lodge",
+                             name, view->head.type);
     if (view->head.version < 1 || view->head.version > newest)
-        return refuse(error,
-                      "section %s '%s': version %u; this program reads up to %u: use a newer "
-                      "lodge",
-                      snapshot_type_name(view->head.type), name, view->head.version, newest);
+        return stream_refuse(
+            error, WHO,
+            "section %s '%s': version %u; this program reads up to %u: use a newer "
+            "lodge",
+            snapshot_type_name(view->head.type), name, view->head.version, newest);
     if (snapshot_find(snapshot, view->head.type, name))
-        return refuse(error, "section %s '%s' is there twice", snapshot_type_name(view->head.type),
-                      name);
+        return stream_refuse(error, WHO, "section %s '%s' is there twice",
+                             snapshot_type_name(view->head.type), name);
     section = append(snapshot, view->name, view->name_length, view->data, view->head.size);
     section->type = view->head.type;
     section->version = view->head.version;
@@ -345,10 +339,10 @@ static bool check_end(const uint8_t *data, size_t before, const struct view *vie
     uint8_t digest[DIGEST_SIZE];
 
     if (view->head.type != SNAPSHOT_END || view->head.size != DIGEST_SIZE)
-        return refuse(error, "its last section is not END: it is not complete");
+        return stream_refuse(error, WHO, "its last section is not END: it is not complete");
     sha256(data, before, digest);
     if (memcmp(digest, view->data, DIGEST_SIZE))
-        return refuse(error, "section END: the digest of the whole does not match");
+        return stream_refuse(error, WHO, "section END: the digest of the whole does not match");
     return true;
 }
 
@@ -372,17 +366,18 @@ static bool decode_sections(struct snapshot *snapshot, const uint8_t *data, size
             if (!check_end(data, before, &view, error))
                 return false;
         } else if (view.head.type == SNAPSHOT_END) {
-            return refuse(error, "section %u is END, but the header says %u sections", i, sections);
+            return stream_refuse(error, WHO, "section %u is END, but the header says %u sections",
+                                 i, sections);
         } else if (!take_section(snapshot, &view, error)) {
             return false;
         }
     }
     if (at != size)
-        return refuse(error, "%zu bytes follow the END section", size - at);
+        return stream_refuse(error, WHO, "%zu bytes follow the END section", size - at);
     config = snapshot_find(snapshot, SNAPSHOT_CONFIG, NULL);
     sha256(config ? config->data : (const uint8_t *)"", config ? config->size : 0, digest);
     if (memcmp(digest, data + 24, DIGEST_SIZE))
-        return refuse(error, "section CONFIG is not the one that the header names");
+        return stream_refuse(error, WHO, "section CONFIG is not the one that the header names");
     return true;
 }
 
@@ -416,9 +411,10 @@ struct snapshot *snapshot_read(const char *path, GError **error)
     size_t got = 0, size;
 
     if (fd < 0 || fstat(fd, &st)) {
-        refuse(error, "%s: %s", path, g_strerror(errno));
+        stream_refuse(error, WHO, "%s: %s", path, g_strerror(errno));
     } else if (!S_ISREG(st.st_mode) || st.st_size > (off_t)SNAPSHOT_MAX_SIZE) {
-        refuse(error, "%s: must be a file of at most %u MiB", path, SNAPSHOT_MAX_SIZE >> 20);
+        stream_refuse(error, WHO, "%s: must be a file of at most %u MiB", path,
+                      SNAPSHOT_MAX_SIZE >> 20);
     } else {
         size = (size_t)st.st_size;
         data = g_malloc(size + 1);
