@@ -11,7 +11,7 @@
 
 set -u
 here=$(dirname "$(realpath "$0")")
-LODGE_BUILD=${LODGE_BUILD:-$here/../../build}
+LODGE_BUILD=${LODGE_BUILD:-${here%/proving}/../../build}
 lodge=$LODGE_BUILD/lodge/lodge
 mkinitramfs=$LODGE_BUILD/guest-images/mkinitramfs
 release=$(uname -r)

@@ -18,7 +18,7 @@ fi
 ulimit -l unlimited
 
 check 'doctor lists the port and its GIDs' '"$lodge" doctor | grep -E "^ok +rdma +rxe0 port 1: .*10\.9\.0\.1"'
-for path in $("$behaviours" -l); do
+for path in $("$behaviours" -l | grep '^/'); do
     check "${path#/rdma/}" "LODGE_RDMA=backend=verbs,device=rxe0 timeout 30 $behaviours -p $path"
 done
 finish
