@@ -106,6 +106,11 @@ static void set_vmxnet3_link(struct machine_device *entry, bool up)
     vmxnet3_set_link(entry->object, up);
 }
 
+static void announce_vmxnet3(struct machine_device *entry)
+{
+    vmxnet3_announce(entry->object);
+}
+
 bool create_vmxnet3(struct machine *machine, struct machine_device *entry, GError **error)
 {
     struct vmxnet3 *vmxnet3 = vmxnet3_create(entry->id, entry->options, &machine->env,
@@ -116,6 +121,7 @@ bool create_vmxnet3(struct machine *machine, struct machine_device *entry, GErro
     entry->object = vmxnet3;
     entry->destroy = (void (*)(void *))vmxnet3_destroy;
     entry->set_link = set_vmxnet3_link;
+    entry->announce = announce_vmxnet3;
     if (!machine_attach(machine, entry, vmxnet3_function(vmxnet3), error))
         return false;
     entry->device = &vmxnet3_function(vmxnet3)->device;

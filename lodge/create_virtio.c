@@ -101,9 +101,15 @@ static void set_link(struct machine_device *entry, bool up)
     virtio_net_set_link(entry->vdev, up);
 }
 
+static void announce(struct machine_device *entry)
+{
+    virtio_net_announce(entry->vdev);
+}
+
 bool create_virtio_net(struct machine *machine, struct machine_device *entry, GError **error)
 {
     entry->set_link = set_link;
+    entry->announce = announce;
     return attach(machine, entry,
                   virtio_net_create(entry->options, machine_io_loop(machine, entry), error), error);
 }

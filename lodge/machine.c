@@ -11,6 +11,7 @@
 
 #include "backends/char/char.h"
 #include "backends/display/display.h"
+#include "lodge/announce.h"
 #include "lodge/consoletail.h"
 #include "lodge/screen.h"
 #include "lodge/typist.h"
@@ -592,6 +593,7 @@ void machine_destroy(struct machine *machine)
         return;
     if (machine->vm)
         vm_pause(machine->vm);
+    announce_destroy(machine->announce);
     screen_close(machine);
     for (guint i = machine->entries->len; i-- > 0;)
         destroy_device(machine, g_ptr_array_index(machine->entries, i));

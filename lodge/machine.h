@@ -39,6 +39,7 @@ struct machine_device {
     void (*destroy)(void *object);                           /* after detaching */
     struct virtio_device *vdev;                              /* virtio devices */
     void (*set_link)(struct machine_device *entry, bool up); /* network interfaces; else NULL */
+    void (*announce)(struct machine_device *entry);          /* the same */
 };
 
 struct control;
@@ -97,7 +98,8 @@ struct machine {
     GPtrArray *waiting;      /* struct request *, that came meanwhile */
     bool crash_pending;      /* atomic: SHUTDOWN_CRASH_LOADED is on its way */
     struct log_limit guest_reports;
-    unsigned resets; /* atomic */
+    struct announce *announce; /* of where the guest is now; NULL: it came from nowhere else */
+    unsigned resets;           /* atomic */
     /* The end, once there is one; only the first counts. */
     enum shutdown_reason reason;
     int status;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "backends/block/block.h"
+#include "lodge/announce.h"
 #include "lodge/command.h"
 #include "lodge/commands.h"
 #include "lodge/control.h"
@@ -364,6 +365,7 @@ static bool start_incoming(struct run *run, GError **error)
     if (incoming_receive(run->incoming, run->machine, incoming_ended, run, &reason) &&
         (run->started = machine_start(run->machine, &reason))) {
         incoming_tell_running(run->incoming);
+        machine_announce(run->machine);
         /* What ended it while it was not to be ended. */
         if (run->early_end != SHUTDOWN_NONE)
             machine_request(run->machine, run->early_end, run->early_status, NULL);
@@ -432,7 +434,11 @@ static bool start(struct run *run, GError **error)
     if (ends_early(run))
         return true;
     run->started = true;
-    return machine_start(run->machine, error);
+    if (!machine_start(run->machine, error))
+        return false;
+    if (run->restore && !run->command)
+        machine_announce(run->machine);
+    return true;
 }
 
 static int write_result(struct run *run, struct machine *machine, const struct report_end *end)

@@ -44,14 +44,20 @@ static struct virtio_net *to_net(struct virtio_device *vdev)
 
 /* ---- link ---- */
 
+static void set_status(struct virtio_net *vnet, uint16_t bits, bool set, bool notify)
+{
+    uint16_t before, status;
+
+    memcpy(&before, vnet->vdev.config + offsetof(struct virtio_net_config, status), 2);
+    status = set ? before | htole16(bits) : before & ~htole16(bits);
+    if (status != before)
+        virtio_device_set_config(&vnet->vdev, offsetof(struct virtio_net_config, status), &status,
+                                 sizeof(status), notify);
+}
+
 void net_update_link(struct virtio_net *vnet)
 {
-    uint16_t status = htole16(vnet->link && vnet->net->link_up ? VIRTIO_NET_S_LINK_UP : 0);
-    const uint8_t *now = vnet->vdev.config + offsetof(struct virtio_net_config, status);
-
-    if (memcmp(now, &status, sizeof(status)))
-        virtio_device_set_config(&vnet->vdev, offsetof(struct virtio_net_config, status), &status,
-                                 sizeof(status), true);
+    set_status(vnet, VIRTIO_NET_S_LINK_UP, vnet->link && vnet->net->link_up, true);
 }
 
 struct link_change {
@@ -72,6 +78,29 @@ void virtio_net_set_link(struct virtio_device *vdev, bool up)
     struct link_change change = {to_net(vdev), up};
 
     loop_call(vdev->loop, change_link, &change);
+}
+
+/* The device's status asks until the driver acknowledges it (net_control.c). */
+static void announce(void *opaque)
+{
+    struct virtio_net *vnet = opaque;
+
+    if (!(vnet->vdev.status & VIRTIO_CONFIG_S_DRIVER_OK) || !vnet->link)
+        return;
+    if (virtio_device_has(&vnet->vdev, VIRTIO_NET_F_GUEST_ANNOUNCE))
+        set_status(vnet, VIRTIO_NET_S_ANNOUNCE, true, true);
+    else
+        net_announce(vnet->net, vnet->mac);
+}
+
+void virtio_net_announce(struct virtio_device *vdev)
+{
+    loop_call(vdev->loop, announce, to_net(vdev));
+}
+
+void net_announced(struct virtio_net *vnet)
+{
+    set_status(vnet, VIRTIO_NET_S_ANNOUNCE, false, false);
 }
 
 struct net *virtio_net_backend(struct virtio_device *vdev)
@@ -179,6 +208,7 @@ static void net_stop(struct virtio_device *vdev)
         memcpy(vnet->mac, vnet->own_mac, sizeof(vnet->mac));
         virtio_device_set_config(vdev, offsetof(struct virtio_net_config, mac), vnet->mac,
                                  sizeof(vnet->mac), false);
+        set_status(vnet, VIRTIO_NET_S_ANNOUNCE, false, false);
     }
     virtio_device_stopped(vdev);
 }
@@ -303,7 +333,8 @@ static const struct virtio_class net_class = {
                 NET_OFFLOAD_FEATURES | NET_BIT(VIRTIO_NET_F_CTRL_VQ) |
                 NET_BIT(VIRTIO_NET_F_CTRL_RX) | NET_BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) |
                 NET_BIT(VIRTIO_NET_F_CTRL_VLAN) | NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |
-                NET_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | NET_BIT(VIRTIO_NET_F_MQ),
+                NET_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | NET_BIT(VIRTIO_NET_F_MQ) |
+                NET_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE),
     .config_size = CONFIG_SIZE,
     .start = net_start,
     .stop = net_stop,

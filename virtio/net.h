@@ -21,5 +21,9 @@ struct virtio_device *virtio_net_create(const struct options *options, struct lo
 struct net *virtio_net_backend(struct virtio_device *vdev);
 /* Plugs the cable in or out (VIRTIO_NET_S_LINK_UP); it is up only while the backend's is, too. */
 void virtio_net_set_link(struct virtio_device *vdev, bool up);
+/* The machine has come to another place: the driver is asked to tell the network of it if it knows
+ * how (VIRTIO_NET_F_GUEST_ANNOUNCE, 5.1.6.5.4), else a frame is sent in its name. The device
+ * is in RUNNING. Main thread. */
+void virtio_net_announce(struct virtio_device *vdev);
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * net_control - the control queue of virtio-net and what it controls (virtio 1.3, 5.1.6.5)
  *
- * Receive filtering, MAC address, VLAN filter, number of queue pairs, guest offloads. A command is
- * copied whole before it is looked at; one that is malformed gets VIRTIO_NET_ERR and changes nothing.
+ * Receive filtering, MAC address, VLAN filter, number of queue pairs, guest offloads, announcements. A
+ * command is copied whole before it is looked at; one that is malformed gets VIRTIO_NET_ERR and
+ * changes nothing.
  */
 #include <endian.h>
 #include <stddef.h>
@@ -188,6 +189,14 @@ static bool set_guest_offloads(struct virtio_net *vnet, unsigned command, const 
            net_apply_offloads(vnet, bits) == 0;
 }
 
+static bool acknowledge(struct virtio_net *vnet, unsigned command, const uint8_t *data, size_t size)
+{
+    if (command != VIRTIO_NET_CTRL_ANNOUNCE_ACK)
+        return false;
+    net_announced(vnet);
+    return true;
+}
+
 static const struct {
     uint8_t class;
     uint64_t features; /* one of these was negotiated */
@@ -199,6 +208,7 @@ static const struct {
     {VIRTIO_NET_CTRL_VLAN, NET_BIT(VIRTIO_NET_F_CTRL_VLAN), set_vlan},
     {VIRTIO_NET_CTRL_MQ, NET_BIT(VIRTIO_NET_F_MQ), set_pairs},
     {VIRTIO_NET_CTRL_GUEST_OFFLOADS, NET_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS), set_guest_offloads},
+    {VIRTIO_NET_CTRL_ANNOUNCE, NET_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE), acknowledge},
 };
 
 static bool run_command(struct virtio_net *vnet, const uint8_t *bytes, size_t size)

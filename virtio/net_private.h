@@ -92,6 +92,8 @@ int net_apply_offloads(struct virtio_net *vnet, uint64_t bits);
      NET_BIT(VIRTIO_NET_F_GUEST_TSO6) | NET_BIT(VIRTIO_NET_F_GUEST_ECN))
 /* Tells the driver whether the link is up, now. */
 void net_update_link(struct virtio_net *vnet);
+/* The driver has told the network where it is. */
+void net_announced(struct virtio_net *vnet);
 /* The guest uses this many queue pairs from now on. 0 or -errno: as before. */
 int net_use_pairs(struct virtio_net *vnet, unsigned pairs);
 /* The control queue's index with the negotiated features (5.1.2). */

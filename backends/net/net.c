@@ -176,6 +176,24 @@ ssize_t net_receive(struct net *net, unsigned queue, const struct iovec *iov, un
     return got;
 }
 
+void net_announce(struct net *net, const uint8_t mac[6])
+{
+    static const uint8_t request[] = {
+        0x00, 0x01, 0x08, 0x00, 6, 4, 0x00, 0x03, /* Ethernet, IPv4, "request reverse" */
+    };
+    uint8_t frame[NET_HEADER_SIZE + 60] = {0}; /* the least that goes over a wire */
+    uint8_t *at = frame + NET_HEADER_SIZE;
+    struct iovec iov = {frame, sizeof(frame)};
+
+    memset(at, 0xff, 6);
+    memcpy(at + 6, mac, 6);
+    at[12] = 0x80, at[13] = 0x35;
+    memcpy(at + 14, request, sizeof(request));
+    memcpy(at + 22, mac, 6); /* the sender's addresses, then the target's: the same, and no IPv4 */
+    memcpy(at + 32, mac, 6);
+    net_send(net, 0, &iov, 1);
+}
+
 /* ---- saved state: the implementation's name (a length before it), then what it has ---- */
 
 void net_save(struct net *net, GByteArray *out)

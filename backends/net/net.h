@@ -142,4 +142,8 @@ ssize_t net_send(struct net *net, unsigned queue, const struct iovec *iov, unsig
  * now, or -errno. A frame that does not fit is dropped whole and counted. */
 ssize_t net_receive(struct net *net, unsigned queue, const struct iovec *iov, unsigned count);
 
+/* Sends a frame from @mac to all (RARP, RFC 903, as if @mac asked for its own address), by which
+ * switches learn where it is now. On queue 0's loop; a frame that can't be sent now is lost. */
+void net_announce(struct net *net, const uint8_t mac[6]);
+
 #endif

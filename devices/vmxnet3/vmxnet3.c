@@ -236,6 +236,21 @@ void vmxnet3_set_link(struct vmxnet3 *v, bool up)
     vmxnet3_apply_later(v);
 }
 
+static void announce_on_loop(void *opaque)
+{
+    struct vmxnet3 *v = opaque;
+    uint8_t mac[6];
+
+    vmxnet3_mac(v, mac);
+    if (vmxnet3_active(v) && vmxnet3_link_now(v))
+        net_announce(v->net, mac);
+}
+
+void vmxnet3_announce(struct vmxnet3 *v)
+{
+    loop_call(v->loop, announce_on_loop, v);
+}
+
 struct listening {
     struct vmxnet3 *v;
     vmxnet3_listener_fn changed;

@@ -35,6 +35,9 @@ struct pci_function *vmxnet3_function(struct vmxnet3 *vmxnet3);
 struct net *vmxnet3_backend(struct vmxnet3 *vmxnet3);
 /* Plugs the cable in or out; the link is up only while the backend's is, too. Main thread. */
 void vmxnet3_set_link(struct vmxnet3 *vmxnet3, bool up);
+/* The machine has come to another place: a frame in the guest's name tells the network of it. The
+ * device is in RUNNING. Main thread. */
+void vmxnet3_announce(struct vmxnet3 *vmxnet3);
 
 /* ---- for the other functions of the slot ---- */
 

@@ -420,6 +420,46 @@ static void test_many_commands(void)
     nettest_tear_down(&t);
 }
 
+/* ---- announcements ---- */
+
+static void test_announce_by_driver(void)
+{
+    struct nettest t;
+    uint8_t frame[64];
+
+    start(&t, NETTEST_CONTROL | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_GUEST_ANNOUNCE));
+    g_assert_cmpuint(NETTEST_CONFIG(&t, status), ==, VIRTIO_NET_S_LINK_UP);
+    virtio_net_announce(t.vdev);
+    g_assert_cmpuint(NETTEST_CONFIG(&t, status), ==, VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
+    g_assert_cmpint(nettest_peer_receive(&t, frame, sizeof(frame), 50), ==, -1);
+    refuse(&t, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK + 1, NULL, 0);
+    allow(&t, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0);
+    g_assert_cmpuint(NETTEST_CONFIG(&t, status), ==, VIRTIO_NET_S_LINK_UP);
+    nettest_tear_down(&t);
+}
+
+/* A driver that can't has a frame sent in its name: RARP, RFC 903. */
+static void test_announce_for_driver(void)
+{
+    static const uint8_t rarp[] = {0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3};
+    struct nettest t;
+    uint8_t frame[64];
+
+    start(&t, NETTEST_CONTROL);
+    virtio_net_announce(t.vdev);
+    g_assert_cmpint(nettest_peer_receive(&t, frame, sizeof(frame), HARNESS_TIMEOUT_MS), ==, 60);
+    g_assert_cmpmem(frame, 6, broadcast, 6);
+    g_assert_cmpmem(frame + 6, 6, nettest_mac, 6);
+    g_assert_cmpmem(frame + 12, sizeof(rarp), rarp, sizeof(rarp));
+    g_assert_cmpmem(frame + 22, 6, nettest_mac, 6);
+    g_assert_cmpmem(frame + 32, 6, nettest_mac, 6);
+    refuse(&t, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0);
+    virtio_net_set_link(t.vdev, false);
+    virtio_net_announce(t.vdev);
+    g_assert_cmpint(nettest_peer_receive(&t, frame, sizeof(frame), 50), ==, -1);
+    nettest_tear_down(&t);
+}
+
 int main(int argc, char **argv)
 {
     static const uint64_t split = NETTEST_RINGS | BIT(VIRTIO_F_IN_ORDER),
@@ -440,6 +480,8 @@ int main(int argc, char **argv)
 #endif
     g_test_add_data_func("/virtio-net/control/layouts/split", &split, test_layouts);
     g_test_add_data_func("/virtio-net/control/layouts/packed", &packed, test_layouts);
+    g_test_add_func("/virtio-net/announce/by-driver", test_announce_by_driver);
+    g_test_add_func("/virtio-net/announce/for-driver", test_announce_for_driver);
     g_test_add_func("/virtio-net/control/no-room-for-ack", test_no_room_for_ack);
     g_test_add_func("/virtio-net/control/many", test_many_commands);
     return g_test_run();

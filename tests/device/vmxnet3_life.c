@@ -90,6 +90,28 @@ static void test_pause_activate(void)
     vmxtest_tear_down(&t);
 }
 
+/* The driver can't say where it is: a frame is sent in its name, while it is active and plugged in. */
+static void test_announce(void)
+{
+    struct vmxtest_frame *frame;
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxnet3_announce(t.v);
+    g_assert_true(g_queue_is_empty(&t.backend.sent));
+    vmxtest_activate(&t);
+    vmxnet3_announce(t.v);
+    frame = g_queue_pop_head(&t.backend.sent);
+    g_assert_nonnull(frame);
+    g_assert_cmpuint(frame->length, ==, 60);
+    g_assert_cmpmem(frame->data + 6, 6, vmxtest_mac, 6);
+    g_free(frame);
+    vmxnet3_set_link(t.v, false);
+    vmxnet3_announce(t.v);
+    g_assert_true(g_queue_is_empty(&t.backend.sent));
+    vmxtest_tear_down(&t);
+}
+
 /* Saved in the middle of everything: a frame that waits, a masked vector, rings half way round. */
 static void test_state(void)
 {
@@ -259,6 +281,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vmxnet3/quiesce", test_quiesce);
     g_test_add_func("/vmxnet3/pause", test_pause);
     g_test_add_func("/vmxnet3/pause/activate", test_pause_activate);
+    g_test_add_func("/vmxnet3/announce", test_announce);
     g_test_add_func("/vmxnet3/state", test_state);
     g_test_add_func("/vmxnet3/state/hostile", test_state_hostile);
     g_test_add_func("/vmxnet3/state/table", test_state_table);
