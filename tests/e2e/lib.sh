@@ -74,6 +74,16 @@ classic() {
     "$lodge" run --timeout "$guest_timeout" -k "$kernel" -i "$initrd" -p quiet -p lodge.init=/script "$@"
 }
 
+# registers SOCKET: what the vCPUs of a guest that hangs are at; a fault of the emulator is known by them.
+registers() { timeout 20 "$lodge" ctl "$1" query-vcpus 2>&1 | sed 's/\\n/\n/g'; }
+
+# give_up PID SOCKET: ends a guest that hangs, and the script.
+give_up() {
+    registers "$2" | sed 's/^/# /'
+    kill "$1" 2>/dev/null; wait "$1" 2>/dev/null
+    finish
+}
+
 # result FILE KEY: a top-level value of a --result file.
 result() { sed -n "s/^  \"$2\" : \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$1"; }
 

@@ -30,7 +30,7 @@ rounds() { sed -n 's/^count \([0-9]*\).*/\1/p' "$1" | tail -n 1; }
 counted() { local n; n=$(rounds "$1"); [ -n "$n" ] && [ "$n" -ge "$2" ]; }
 
 check 'the guest exchanges messages' 'wait_for 60 counted "$work/out" 2 || { tail -n 20 "$work/out" "$work/err"; exit 1; }'
-[ $failures = 0 ] || { kill $guest; finish; }
+[ $failures = 0 ] || give_up $guest "$work/c"
 sleep 2 # into the next round
 check 'a snapshot in traffic, and the guest goes on' '
     "$lodge" ctl "$work/c" snapshot "$work/snap" && n=$(rounds "$work/out") && wait_for 40 counted "$work/out" $((n + 2)) &&
@@ -40,6 +40,7 @@ kill -9 $guest; wait $guest 2>/dev/null
 check 'the restored guest goes on, too' '
     "$lodge" restore "$work/snap" --control "$work/c2" --timeout 80 </dev/null >"$work/out2" 2>&1 & pid=$!
     wait_for 60 counted "$work/out2" $saved; ok=$?
+    [ $ok = 0 ] || registers "$work/c2"
     "$lodge" ctl "$work/c2" quit; wait $pid
     [ $ok = 0 ] && ! grep failed "$work/out2" || { tail -n 20 "$work/out2"; false; }'
 finish

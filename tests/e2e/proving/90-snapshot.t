@@ -37,7 +37,7 @@ in_turn() {
 leftover_folders() { find "$work" -name 'snap*.??????' | grep .; }
 
 check 'the guest counts' 'wait_for 60 counted "$work/out" 3 || { tail -n 5 "$work/out" "$work/err"; exit 1; }'
-[ $failures = 0 ] || { kill $guest; finish; }
+[ $failures = 0 ] || give_up $guest "$work/c"
 check 'a snapshot of a running guest, which goes on' '
     "$lodge" ctl "$work/c" snapshot "$work/snap1" && n=$(rounds "$work/out") && wait_for 30 counted "$work/out" $((n + 3)) &&
     [ -s "$work/snap1/state" ] && [ "$(stat -c %s "$work/snap1/memory")" = $((192 << 20)) ]'
@@ -59,9 +59,10 @@ kill -9 $guest; wait $guest 2>/dev/null
 resume() {
     cp "$work/disk.saved" "$work/disk"; rm -f "$work/c2"
     "$lodge" restore "$work/snap" --control "$work/c2" --timeout 60 </dev/null >"$1" 2>&1 & local pid=$!
-    wait_for 50 counted "$1" $(($(rounds "$work/out") + 5)); local ok=$?
+    wait_for 50 counted "$1" $(($(rounds "$work/out") + 5)); local ok=$? at
+    [ $ok = 0 ] || at=$(registers "$work/c2")
     "$lodge" ctl "$work/c2" quit; wait $pid
-    [ $ok = 0 ] && in_turn "$1" || { head -n 20 "$1"; return 1; }
+    [ $ok = 0 ] && in_turn "$1" || { head -n 12 "$1"; echo "$at"; return 1; }
 }
 check 'inspect tells what is in it' '
     "$lodge" inspect "$work/snap" >"$work/json" && python3 -c "
