@@ -30,7 +30,8 @@
 #define SNAPSHOT_FORMAT       1u
 #define SNAPSHOT_MAX_SECTIONS 4096u
 #define SNAPSHOT_MAX_NAME     255u
-#define SNAPSHOT_MAX_SIZE     (256u << 20) /* bytes of a whole stream */
+#define SNAPSHOT_MAX_SIZE     (1u << 30) /* bytes of a whole stream; the writer refuses more, too */
+#define SNAPSHOT_MAX_DEVICES  (SNAPSHOT_MAX_SIZE - (16u << 20)) /* of that, all devices' */
 
 enum snapshot_type {
     SNAPSHOT_CONFIG = 1, /* JSON text */
