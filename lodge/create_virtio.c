@@ -83,10 +83,13 @@ bool create_virtio_9p(struct machine *machine, struct machine_device *entry, GEr
 
 bool create_virtio_gpu(struct machine *machine, struct machine_device *entry, GError **error)
 {
-    return attach(
-        machine, entry,
-        virtio_gpu_create(entry->options, machine_io_loop(machine, entry), machine->display, error),
-        error);
+    /* OpenGL takes its time. */
+    struct loop *loop = options_bool(entry->options, "virgl")
+                            ? machine_own_loop(machine, "gpu-virgl", error)
+                            : machine_io_loop(machine, entry);
+
+    return loop && attach(machine, entry,
+                          virtio_gpu_create(entry->options, loop, machine->display, error), error);
 }
 
 /* Slow, and fed by the main thread or viewers' own: it lives on the main loop. */

@@ -262,6 +262,15 @@ struct loop *machine_io_loop(struct machine *machine, const struct machine_devic
     return g_ptr_array_index(machine->loops, index % machine->loops->len);
 }
 
+struct loop *machine_own_loop(struct machine *machine, const char *name, GError **error)
+{
+    struct loop *loop = loop_create(name, error);
+
+    if (loop)
+        g_ptr_array_add(machine->own_loops, loop);
+    return loop;
+}
+
 bool machine_attach(struct machine *machine, struct machine_device *entry,
                     struct pci_function *function, GError **error)
 {
@@ -532,6 +541,7 @@ struct machine *machine_create(const struct config *config, const struct machine
     machine->hooks = *hooks;
     machine->entries = g_ptr_array_new_with_free_func(machine_device_free);
     machine->loops = g_ptr_array_new();
+    machine->own_loops = g_ptr_array_new_with_free_func((GDestroyNotify)loop_destroy);
     machine->waiting = g_ptr_array_new();
     machine->shutdown = (struct shutdown_sink){shutdown_sink, machine};
     /* A guest that was reset has lost its command: there is nothing to come back for. */
@@ -599,6 +609,7 @@ void machine_destroy(struct machine *machine)
         destroy_device(machine, g_ptr_array_index(machine->entries, i));
     for (guint i = 0; i < machine->loops->len; i++)
         loop_destroy(g_ptr_array_index(machine->loops, i));
+    g_ptr_array_unref(machine->own_loops);
     drain_requests(machine);
     g_ptr_array_unref(machine->entries);
     g_ptr_array_unref(machine->loops);

@@ -74,8 +74,9 @@ struct machine {
     struct pci_host *host;
     struct pci_environment env;
     struct devices devices;
-    GPtrArray *entries; /* struct machine_device *, in order of creation */
-    GPtrArray *loops;   /* struct loop *, the I/O threads */
+    GPtrArray *entries;   /* struct machine_device *, in order of creation */
+    GPtrArray *loops;     /* struct loop *, the I/O threads */
+    GPtrArray *own_loops; /* struct loop *, one device's each */
     unsigned next_loop;
     struct shutdown_sink shutdown;
     struct boot_config boot;
@@ -150,6 +151,8 @@ bool machine_console_hidden(const struct machine *machine);
 
 /* The loop for this device's data path: its iothread= key, else in turn. */
 struct loop *machine_io_loop(struct machine *machine, const struct machine_device *entry);
+/* A loop of its own, for a device that may keep its thread long. The machine's; NULL with @error set. */
+struct loop *machine_own_loop(struct machine *machine, const char *name, GError **error);
 /* Attaches at the slot= key or the next free slot, and registers the device. */
 bool machine_attach(struct machine *machine, struct machine_device *entry,
                     struct pci_function *function, GError **error);

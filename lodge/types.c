@@ -186,10 +186,14 @@ static const struct device_type type_rng = {
 static const struct device_type type_gpu = {
     .name = "virtio-gpu",
     .prefix = "gpu",
-    .summary = "GPU, 2D (--gpu; stock driver virtio_gpu)",
+    .summary = "GPU (--gpu; stock driver virtio_gpu)",
     .manual =
         "The guest's console and desktops on screens that --display shows and `lodge ctl SOCKET\n"
-        "screendump FILE` takes pictures of. Needs pixman when lodge is built.",
+        "screendump FILE` takes pictures of. Needs pixman when lodge is built. With virgl=on "
+        "guests draw\n"
+        "in 3D with the host's OpenGL, without a screen of the host's: it needs virglrenderer, EGL "
+        "and\n"
+        "Mesa's drivers. Such a guest can be saved only while none of its programs uses 3D.",
     .options = virtio_gpu_options,
     .flags = DEVICE_TYPE_PCI | DEVICE_TYPE_VIRTIO,
     .create = create_virtio_gpu,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * gpu - the virtio GPU, 2D (contract: virtio/gpu.h; virtio 1.3, 5.7; stock driver: virtio_gpu)
+ * gpu - the virtio GPU (contract: virtio/gpu.h; virtio 1.3, 5.7; stock driver: virtio_gpu)
  *
  * Two queues. The control queue is carried out in order, one command after the other; what copies many
  * pixels (transfers, flushes of blobs and foreign formats) does so in turns of the loop, and the rest of
@@ -8,15 +8,15 @@
  * an answer that the driver waits for, means what it says (5.7.6.7). The cursor queue does not wait.
  *
  * EDID, resource UUIDs and blob resources in guest memory, as far as the kernel headers that this was
- * built with know them (meson looks); no 3D: neither VIRGL nor contexts nor blobs in host memory are
- * offered, and their commands get ERR_UNSPEC. A command that is too short gets INVALID_PARAMETER, one that
- * is not known ERR_UNSPEC; an answer that finds too little room is cut off. Nothing that a guest sends
- * breaks the device.
+ * built with know them (meson looks). 3D contexts with virgl=on, where the host can serve them
+ * (gpu_virgl.c); else their commands get ERR_UNSPEC, as do those for blobs in host memory. A command that
+ * is too short gets INVALID_PARAMETER, one that is not known ERR_UNSPEC; an answer that finds too little
+ * room is cut off. Nothing that a guest sends breaks the device.
  *
  * Viewers (backends/display) are told and never waited for. A screen that wants another size is announced
  * by a configuration change (5.7.4). Saved with the guest: resources, scanouts, cursors; see gpu_state.c.
  *
- * Files: gpu_resource.c, gpu_scanout.c, gpu_edid.c, gpu_state.c, gpu_options.c.
+ * Files: gpu_resource.c, gpu_scanout.c, gpu_edid.c, gpu_state.c, gpu_options.c, gpu_virgl.c.
  *
  * Limits: GPU_MAX_RESOURCES resources, memory= bytes for them, DISPLAY_MAX_SCANOUTS screens in a machine.
  *
@@ -28,7 +28,7 @@
 #include <linux/virtio_ids.h>
 #include <string.h>
 
-#include "virtio/gpu_private.h"
+#include "virtio/gpu_virgl.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_command, "%s queue=%u type=0x%x flags=0x%x fence=%" G_GUINT64_FORMAT,
@@ -80,6 +80,19 @@ static const struct {
     COMMAND(SET_SCANOUT_BLOB, CONTROL, VIRTIO_GPU_F_RESOURCE_BLOB, set_scanout_blob,
             gpu_set_scanout_blob),
 #endif
+#ifdef HAVE_VIRGLRENDERER
+    COMMAND(GET_CAPSET_INFO, CONTROL, VIRTIO_GPU_F_VIRGL, get_capset_info, gpu_get_capset_info),
+    COMMAND(GET_CAPSET, CONTROL, VIRTIO_GPU_F_VIRGL, get_capset, gpu_get_capset),
+    COMMAND(CTX_CREATE, CONTROL, VIRTIO_GPU_F_VIRGL, ctx_create, gpu_create_context),
+    COMMAND(CTX_DESTROY, CONTROL, VIRTIO_GPU_F_VIRGL, ctx_destroy, gpu_destroy_context),
+    COMMAND(CTX_ATTACH_RESOURCE, CONTROL, VIRTIO_GPU_F_VIRGL, ctx_resource, gpu_attach_resource),
+    COMMAND(CTX_DETACH_RESOURCE, CONTROL, VIRTIO_GPU_F_VIRGL, ctx_resource, gpu_detach_resource),
+    COMMAND(RESOURCE_CREATE_3D, CONTROL, VIRTIO_GPU_F_VIRGL, resource_create_3d, gpu_create_3d),
+    COMMAND(TRANSFER_TO_HOST_3D, CONTROL, VIRTIO_GPU_F_VIRGL, transfer_host_3d, gpu_transfer_to_3d),
+    COMMAND(TRANSFER_FROM_HOST_3D, CONTROL, VIRTIO_GPU_F_VIRGL, transfer_host_3d,
+            gpu_transfer_from_3d),
+    COMMAND(SUBMIT_3D, CONTROL, VIRTIO_GPU_F_VIRGL, cmd_submit, gpu_submit),
+#endif
     COMMAND(UPDATE_CURSOR, CURSOR, ALWAYS, update_cursor, gpu_update_cursor),
     COMMAND(MOVE_CURSOR, CURSOR, ALWAYS, update_cursor, gpu_move_cursor),
 #undef COMMAND
@@ -130,6 +143,17 @@ static void respond(struct virtio_gpu *gpu, unsigned queue, const struct virtq_e
     virtq_push(virtio_device_queue(&gpu->vdev, queue), element, done);
 }
 
+void gpu_respond_control(struct virtio_gpu *gpu, const struct virtq_element *element,
+                         const void *reply, size_t size)
+{
+    respond(gpu, CONTROL_QUEUE, element, reply, size);
+}
+
+void gpu_flush_control(struct virtio_gpu *gpu)
+{
+    virtq_flush(virtio_device_queue(&gpu->vdev, CONTROL_QUEUE));
+}
+
 static uint32_t run_command(struct virtio_gpu *gpu, unsigned queue, struct gpu_command *command,
                             size_t size)
 {
@@ -178,6 +202,13 @@ static void carry_out(struct virtio_gpu *gpu, unsigned queue, const struct virtq
         command->reply.hdr.flags = GUINT32_TO_LE(VIRTIO_GPU_FLAG_FENCE);
         command->reply.hdr.fence_id = command->hdr.fence_id;
         command->reply.hdr.ctx_id = command->hdr.ctx_id;
+#ifdef HAVE_VIRTIO_GPU_CONTEXT_INIT
+        if (virtio_device_has(&gpu->vdev, VIRTIO_GPU_F_CONTEXT_INIT)) {
+            command->reply.hdr.flags |=
+                command->hdr.flags & GUINT32_TO_LE(VIRTIO_GPU_FLAG_INFO_RING_IDX);
+            command->reply.hdr.ring_idx = command->hdr.ring_idx;
+        }
+#endif
     }
 }
 
@@ -201,8 +232,9 @@ static bool continue_command(struct virtio_gpu *gpu)
     if (!dma_allowed(gpu->vdev.dma, DMA_TO_DEVICE) && !continue_job(gpu))
         return false;
     gpu->job.kind = GPU_NO_JOB;
-    respond(gpu, CONTROL_QUEUE, gpu->element, &gpu->pending.reply, gpu->pending.reply_size);
     gpu->busy = false;
+    if (!gpu->virgl || !gpu_virgl_defer(gpu, &gpu->pending))
+        respond(gpu, CONTROL_QUEUE, gpu->element, &gpu->pending.reply, gpu->pending.reply_size);
     return true;
 }
 
@@ -273,13 +305,21 @@ static void drop_command(struct virtio_gpu *gpu)
     gpu->job = (struct gpu_job){0};
 }
 
+/* The control queue is gone, and with it whoever waited for answers. */
+static void drop_control(struct virtio_gpu *gpu)
+{
+    drop_command(gpu);
+    if (gpu->virgl)
+        gpu_virgl_drop_fences(gpu->virgl);
+}
+
 /* To power-on, but for the sizes that the screens prefer. */
 static void forget_all(struct virtio_gpu *gpu)
 {
     GHashTableIter iter;
     gpointer resource;
 
-    drop_command(gpu);
+    drop_control(gpu);
     for (unsigned i = 0; i < gpu->scanout_count; i++) {
         struct gpu_scanout *scanout = &gpu->scanouts[i];
 
@@ -289,11 +329,14 @@ static void forget_all(struct virtio_gpu *gpu)
         scanout->cursor_x = scanout->cursor_y = 0;
         gpu_show_cursor(gpu, i);
     }
-    g_hash_table_iter_init(&iter, gpu->resources);
-    while (g_hash_table_iter_next(&iter, NULL, &resource)) {
-        gpu_uncharge(gpu, ((struct gpu_resource *)resource)->charged);
-        g_hash_table_iter_remove(&iter);
+    for (;;) {
+        g_hash_table_iter_init(&iter, gpu->resources);
+        if (!g_hash_table_iter_next(&iter, NULL, &resource))
+            break;
+        gpu_remove_resource(gpu, resource);
     }
+    if (gpu->virgl)
+        gpu_virgl_reset(gpu->virgl);
 }
 
 static void set_events(struct virtio_gpu *gpu, uint32_t events, bool notify)
@@ -325,7 +368,7 @@ static void gpu_stop(struct virtio_device *vdev)
 static void gpu_queue_stop(struct virtio_device *vdev, unsigned index)
 {
     if (index == CONTROL_QUEUE)
-        drop_command(to_gpu(vdev));
+        drop_control(to_gpu(vdev));
     virtio_device_queue_stopped(vdev, index);
 }
 
@@ -388,6 +431,7 @@ static void gpu_destroy(struct virtio_device *vdev)
     struct virtio_gpu *gpu = to_gpu(vdev);
 
     loop_call(vdev->loop, remove_source, gpu);
+    gpu_virgl_destroy(gpu->virgl);
     gpu_clear_saved(gpu);
     virtio_device_finish(vdev);
     g_hash_table_destroy(gpu->resources);
@@ -410,6 +454,12 @@ static const struct virtio_class gpu_class = {
 #endif
 #ifdef HAVE_VIRTIO_GPU_BLOB
                 | BIT(VIRTIO_GPU_F_RESOURCE_BLOB)
+#endif
+#ifdef HAVE_VIRGLRENDERER
+                | BIT(VIRTIO_GPU_F_VIRGL)
+#ifdef HAVE_VIRTIO_GPU_CONTEXT_INIT
+                | BIT(VIRTIO_GPU_F_CONTEXT_INIT)
+#endif
 #endif
         ,
     .config_size = sizeof(struct virtio_gpu_config),
@@ -436,6 +486,30 @@ static void withdraw_features(struct virtio_gpu *gpu, const struct options *opti
     if (!options_bool(options, "blob"))
         gpu->vdev.offered &= ~BIT(VIRTIO_GPU_F_RESOURCE_BLOB);
 #endif
+    if (!gpu->virgl)
+        gpu->vdev.offered &= ~BIT(VIRTIO_GPU_F_VIRGL);
+#ifdef HAVE_VIRTIO_GPU_CONTEXT_INIT
+    if (!gpu->virgl)
+        gpu->vdev.offered &= ~BIT(VIRTIO_GPU_F_CONTEXT_INIT);
+#endif
+}
+
+/* Adds 3D, if it is wanted. */
+static bool add_virgl(struct virtio_gpu *gpu, const struct options *options, GError **error)
+{
+    g_autoptr(GError) reason = NULL;
+    struct virtio_gpu_config config = {.num_scanouts = GUINT32_TO_LE(gpu->scanout_count)};
+
+    if (!options_bool(options, "virgl"))
+        return true;
+    gpu->virgl = gpu_virgl_create(gpu, &reason);
+    if (!gpu->virgl) {
+        options_set_error(error, options, "virgl", "%s", reason->message);
+        return false;
+    }
+    config.num_capsets = GUINT32_TO_LE(gpu_virgl_capsets(gpu->virgl));
+    memcpy(gpu->vdev.config, &config, sizeof(config));
+    return true;
 }
 
 static void set_up(struct virtio_gpu *gpu, const struct options *options)
@@ -484,6 +558,10 @@ struct virtio_device *virtio_gpu_create(const struct options *options, struct lo
     }
     virtio_device_set_ring_options(&gpu->vdev, &ring);
     set_up(gpu, options);
+    if (!add_virgl(gpu, options, error)) {
+        gpu_destroy(&gpu->vdev);
+        return NULL;
+    }
     withdraw_features(gpu, options);
     return &gpu->vdev;
 }

@@ -18,6 +18,8 @@ const struct option_spec virtio_gpu_options[] = {
     {"edid", OPTION_BOOL, .value = "on", .help = "describe the screens by EDID"},
     {"blob", OPTION_BOOL, .value = "on",
      .help = "offer resources in guest memory, if this lodge's kernel headers know them"},
+    {"virgl", OPTION_BOOL, .value = "off",
+     .help = "3D by virglrenderer and the host's OpenGL, if the host can"},
     VIRTIO_DEVICE_OPTIONS,
     {},
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * gpu_private - between the files of virtio/gpu: gpu.c (queues, life), gpu_resource.c, gpu_scanout.c,
- * gpu_edid.c, gpu_state.c; nobody else includes it
+ * gpu_edid.c, gpu_state.c, gpu_virgl.c; nobody else includes it
  *
  * Thread: the device's loop.
  */
@@ -23,6 +23,7 @@
 #define GPU_CURSOR        64u        /* width and height of a cursor (5.7.6.10) */
 #define GPU_TURN_BYTES    (8u << 20) /* copied before others on the loop get their turn */
 #define GPU_MAX_EDID      256u
+#define GPU_MAX_CAPSET    4096u
 #define GPU_OVERHEAD      512u /* what a resource takes beside its pixels, about */
 
 #define BIT(n) (UINT64_C(1) << (n))
@@ -38,7 +39,8 @@ struct gpu_piece {
 struct gpu_resource {
     uint32_t id;
     bool blob;                      /* in guest memory; else the host has the pixels */
-    uint32_t format, width, height; /* 2D */
+    bool is_3d;                     /* virglrenderer has them (gpu_virgl.c) */
+    uint32_t format, width, height; /* 2D, 3D */
     uint64_t size;                  /* bytes: of the pixels, or as the driver said of a blob */
     struct display_surface *pixels; /* 2D; of any format */
     /* Backing: the list as the driver gave it, and where it is. */
@@ -46,7 +48,8 @@ struct gpu_resource {
     uint32_t entry_count;
     struct gpu_piece *pieces;
     unsigned piece_count;
-    uint64_t backing; /* bytes */
+    struct iovec *iov; /* the pieces again, 3D: virglrenderer keeps it */
+    uint64_t backing;  /* bytes */
     bool has_uuid;
     uint8_t uuid[16];
     uint64_t charged; /* bytes of the budget */
@@ -114,6 +117,13 @@ struct gpu_command {
         struct virtio_gpu_resource_attach_backing attach;
         struct virtio_gpu_resource_detach_backing detach;
         struct virtio_gpu_update_cursor cursor;
+        struct virtio_gpu_get_capset_info capset_info;
+        struct virtio_gpu_get_capset capset;
+        struct virtio_gpu_ctx_create create_context;
+        struct virtio_gpu_ctx_resource context_resource;
+        struct virtio_gpu_resource_create_3d create_3d;
+        struct virtio_gpu_transfer_host_3d transfer_3d;
+        struct virtio_gpu_cmd_submit submit;
 #ifdef HAVE_VIRTIO_GPU_EDID
         struct virtio_gpu_cmd_get_edid edid;
 #endif
@@ -136,6 +146,11 @@ struct gpu_command {
 #ifdef HAVE_VIRTIO_GPU_UUID
         struct virtio_gpu_resp_resource_uuid uuid;
 #endif
+        struct virtio_gpu_resp_capset_info capset_info;
+        struct {
+            struct virtio_gpu_ctrl_hdr hdr;
+            uint8_t data[GPU_MAX_CAPSET];
+        } capset;
     } reply;
     size_t reply_size;
 };
@@ -143,6 +158,7 @@ struct gpu_command {
 struct virtio_gpu {
     struct virtio_device vdev; /* first */
     struct display_source *source;
+    struct gpu_virgl *virgl; /* NULL: no 3D */
     struct virtq_element *element, *cursor_element;
     bool busy; /* @element is out, and the job not done */
     struct gpu_job job;
@@ -171,6 +187,11 @@ gpu_handler gpu_create_blob, gpu_assign_uuid;
 gpu_handler gpu_get_display_info, gpu_get_edid, gpu_set_scanout, gpu_set_scanout_blob, gpu_flush;
 gpu_handler gpu_update_cursor, gpu_move_cursor;
 
+/* Puts an answer on the control queue; the driver sees it when the queue was flushed. */
+void gpu_respond_control(struct virtio_gpu *gpu, const struct virtq_element *element,
+                         const void *reply, size_t size);
+void gpu_flush_control(struct virtio_gpu *gpu);
+
 /* Copies [offset, offset + size) of the part that the device reads; how much there was. */
 size_t gpu_read_command(const struct virtq_element *element, uint64_t offset, void *data,
                         size_t size);
@@ -178,6 +199,13 @@ size_t gpu_read_command(const struct virtq_element *element, uint64_t offset, vo
 /* ---- gpu_resource.c ---- */
 
 struct gpu_resource *gpu_find_resource(struct virtio_gpu *gpu, uint32_t id);
+/* VIRTIO_GPU_RESP_OK_NODATA: there can be one of that id. */
+uint32_t gpu_check_new(struct virtio_gpu *gpu, uint32_t id);
+uint32_t gpu_over_budget(struct virtio_gpu *gpu, uint32_t id, uint64_t bytes); /* says so */
+/* A new one of that id, for which @charged bytes of the budget are taken already. */
+struct gpu_resource *gpu_add_resource(struct virtio_gpu *gpu, uint32_t id, uint64_t size,
+                                      uint64_t charged);
+void gpu_remove_resource(struct virtio_gpu *gpu, struct gpu_resource *resource); /* not shown */
 /* Each: VIRTIO_GPU_RESP_OK_NODATA, or why not; on error nothing changed. */
 uint32_t gpu_new_2d(struct virtio_gpu *gpu, uint32_t id, uint32_t format, uint32_t width,
                     uint32_t height, struct gpu_resource **result);

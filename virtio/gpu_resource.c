@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "virtio/gpu_private.h"
+#include "virtio/gpu_virgl.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_resource,
@@ -60,7 +60,7 @@ void gpu_free_resource(gpointer data)
     g_free(resource);
 }
 
-static uint32_t check_new(struct virtio_gpu *gpu, uint32_t id)
+uint32_t gpu_check_new(struct virtio_gpu *gpu, uint32_t id)
 {
     if (!id || gpu_find_resource(gpu, id))
         return gpu_error(gpu, ERR_INVALID_RESOURCE_ID, "new resource %u: %s", id,
@@ -71,7 +71,7 @@ static uint32_t check_new(struct virtio_gpu *gpu, uint32_t id)
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
-static uint32_t over_budget(struct virtio_gpu *gpu, uint32_t id, uint64_t bytes)
+uint32_t gpu_over_budget(struct virtio_gpu *gpu, uint32_t id, uint64_t bytes)
 {
     return gpu_error(gpu, ERR_OUT_OF_MEMORY,
                      "resource %u: %" G_GUINT64_FORMAT " bytes, of %" G_GUINT64_FORMAT
@@ -79,8 +79,8 @@ static uint32_t over_budget(struct virtio_gpu *gpu, uint32_t id, uint64_t bytes)
                      id, bytes, gpu->memory, gpu->memory - gpu->used);
 }
 
-static struct gpu_resource *add_resource(struct virtio_gpu *gpu, uint32_t id, uint64_t size,
-                                         uint64_t charged)
+struct gpu_resource *gpu_add_resource(struct virtio_gpu *gpu, uint32_t id, uint64_t size,
+                                      uint64_t charged)
 {
     struct gpu_resource *resource = g_new0(struct gpu_resource, 1);
 
@@ -91,12 +91,20 @@ static struct gpu_resource *add_resource(struct virtio_gpu *gpu, uint32_t id, ui
     return resource;
 }
 
+void gpu_remove_resource(struct virtio_gpu *gpu, struct gpu_resource *resource)
+{
+    if (resource->is_3d)
+        gpu_virgl_unref(gpu, resource);
+    gpu_uncharge(gpu, resource->charged);
+    g_hash_table_remove(gpu->resources, GUINT_TO_POINTER(resource->id));
+}
+
 uint32_t gpu_new_2d(struct virtio_gpu *gpu, uint32_t id, uint32_t format, uint32_t width,
                     uint32_t height, struct gpu_resource **result)
 {
     uint64_t pixels = (uint64_t)width * height; /* at most 64 bits */
     uint64_t size = pixels * GPU_BYTES;
-    uint32_t response = check_new(gpu, id);
+    uint32_t response = gpu_check_new(gpu, id);
     struct display_surface *surface;
     struct gpu_resource *resource;
 
@@ -106,7 +114,7 @@ uint32_t gpu_new_2d(struct virtio_gpu *gpu, uint32_t id, uint32_t format, uint32
         return gpu_error(gpu, ERR_INVALID_PARAMETER, "new resource %u: %ux%u in format %u", id,
                          width, height, format);
     if (pixels > gpu->memory || !gpu_charge(gpu, size + GPU_OVERHEAD))
-        return over_budget(gpu, id, pixels > UINT64_MAX / GPU_BYTES ? UINT64_MAX : size);
+        return gpu_over_budget(gpu, id, pixels > UINT64_MAX / GPU_BYTES ? UINT64_MAX : size);
     if (width > DISPLAY_MAX_SIZE || height > DISPLAY_MAX_SIZE) {
         gpu_uncharge(gpu, size + GPU_OVERHEAD);
         return gpu_error(gpu, ERR_INVALID_PARAMETER,
@@ -118,7 +126,7 @@ uint32_t gpu_new_2d(struct virtio_gpu *gpu, uint32_t id, uint32_t format, uint32
         gpu_uncharge(gpu, size + GPU_OVERHEAD);
         return gpu_error(gpu, ERR_OUT_OF_MEMORY, "new resource %u: the host has no memory", id);
     }
-    resource = add_resource(gpu, id, size, size + GPU_OVERHEAD);
+    resource = gpu_add_resource(gpu, id, size, size + GPU_OVERHEAD);
     resource->pixels = surface;
     resource->format = format;
     resource->width = width;
@@ -145,8 +153,7 @@ uint32_t gpu_unref(struct virtio_gpu *gpu, struct gpu_command *command)
     if (!resource)
         return gpu_error(gpu, ERR_INVALID_RESOURCE_ID, "unref: no resource %u", id);
     gpu_hide_resource(gpu, resource);
-    gpu_uncharge(gpu, resource->charged);
-    g_hash_table_remove(gpu->resources, GUINT_TO_POINTER(id));
+    gpu_remove_resource(gpu, resource);
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -154,7 +161,17 @@ uint32_t gpu_unref(struct virtio_gpu *gpu, struct gpu_command *command)
 
 static uint64_t backing_charge(uint32_t count)
 {
-    return (uint64_t)count * (sizeof(struct virtio_gpu_mem_entry) + sizeof(struct gpu_piece));
+    return (uint64_t)count *
+           (sizeof(struct virtio_gpu_mem_entry) + sizeof(struct gpu_piece) + sizeof(struct iovec));
+}
+
+static void remove_backing(struct virtio_gpu *gpu, struct gpu_resource *resource)
+{
+    uint64_t charge = backing_charge(resource->entry_count);
+
+    gpu_uncharge(gpu, charge);
+    resource->charged -= charge;
+    drop_backing(resource);
 }
 
 /* Finds the entries in guest RAM. False: one is not there. */
@@ -195,7 +212,7 @@ uint32_t gpu_set_backing(struct virtio_gpu *gpu, struct gpu_resource *resource,
     if (!pieces || !gpu_charge(gpu, backing_charge(count))) {
         g_free(pieces);
         g_free(entries);
-        return over_budget(gpu, resource->id, backing_charge(count));
+        return gpu_over_budget(gpu, resource->id, backing_charge(count));
     }
     if (!map_entries(gpu, entries, count, pieces, &piece_count, &bytes)) {
         gpu_uncharge(gpu, backing_charge(count));
@@ -210,6 +227,11 @@ uint32_t gpu_set_backing(struct virtio_gpu *gpu, struct gpu_resource *resource,
     resource->piece_count = piece_count;
     resource->backing = bytes;
     resource->charged += backing_charge(count);
+    if (resource->is_3d && gpu_virgl_attach(gpu, resource)) {
+        remove_backing(gpu, resource);
+        return gpu_error(gpu, ERR_UNSPEC, "resource %u: the renderer takes no backing",
+                         resource->id);
+    }
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -233,7 +255,7 @@ static struct virtio_gpu_mem_entry *read_entries(struct virtio_gpu *gpu,
     if (entries)
         gpu_read_command(command->element, command->size, entries, size);
     else
-        *response = over_budget(gpu, id, backing_charge(count));
+        *response = gpu_over_budget(gpu, id, backing_charge(count));
     return entries;
 }
 
@@ -256,16 +278,14 @@ uint32_t gpu_detach_backing(struct virtio_gpu *gpu, struct gpu_command *command)
 {
     uint32_t id = GUINT32_FROM_LE(command->detach.resource_id);
     struct gpu_resource *resource = gpu_find_resource(gpu, id);
-    uint64_t charge;
 
     if (!resource)
         return gpu_error(gpu, ERR_INVALID_RESOURCE_ID, "detach backing: no resource %u", id);
     if (!resource->entries)
         return gpu_error(gpu, ERR_UNSPEC, "detach backing: resource %u has none", id);
-    charge = backing_charge(resource->entry_count);
-    gpu_uncharge(gpu, charge);
-    resource->charged -= charge;
-    drop_backing(resource);
+    if (resource->is_3d)
+        gpu_virgl_detach(gpu, resource);
+    remove_backing(gpu, resource);
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -333,6 +353,12 @@ uint32_t gpu_transfer(struct virtio_gpu *gpu, struct gpu_command *command)
                          "transfer: %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT
                          " of resource %u, whose backing has %" G_GUINT64_FORMAT,
                          needed, offset, id, resource->backing);
+    if (resource->is_3d) {
+        if (gpu_virgl_write(resource, &rect, offset))
+            return gpu_error(gpu, ERR_INVALID_PARAMETER,
+                             "transfer: resource %u: the renderer can't", id);
+        return VIRTIO_GPU_RESP_OK_NODATA;
+    }
     gpu->job = (struct gpu_job){
         .kind = GPU_TRANSFER, .resource = resource, .rect = rect, .offset = offset};
     return VIRTIO_GPU_RESP_OK_NODATA;
@@ -374,15 +400,15 @@ uint32_t gpu_new_blob(struct virtio_gpu *gpu, uint32_t id, uint64_t size,
                       struct virtio_gpu_mem_entry *entries, uint32_t count,
                       struct gpu_resource **result)
 {
-    uint32_t response = check_new(gpu, id);
+    uint32_t response = gpu_check_new(gpu, id);
     struct gpu_resource *resource;
 
     if (response != VIRTIO_GPU_RESP_OK_NODATA || !gpu_charge(gpu, GPU_OVERHEAD)) {
         g_free(entries);
         return response != VIRTIO_GPU_RESP_OK_NODATA ? response
-                                                     : over_budget(gpu, id, GPU_OVERHEAD);
+                                                     : gpu_over_budget(gpu, id, GPU_OVERHEAD);
     }
-    resource = add_resource(gpu, id, size, GPU_OVERHEAD);
+    resource = gpu_add_resource(gpu, id, size, GPU_OVERHEAD);
     resource->blob = true;
     response = gpu_set_backing(gpu, resource, entries, count);
     if (response == VIRTIO_GPU_RESP_OK_NODATA && resource->backing < size)
@@ -391,8 +417,7 @@ uint32_t gpu_new_blob(struct virtio_gpu *gpu, uint32_t id, uint64_t size,
                       "blob %u: %" G_GUINT64_FORMAT " bytes, its backing has %" G_GUINT64_FORMAT,
                       id, size, resource->backing);
     if (response != VIRTIO_GPU_RESP_OK_NODATA) {
-        gpu_uncharge(gpu, resource->charged);
-        g_hash_table_remove(gpu->resources, GUINT_TO_POINTER(id));
+        gpu_remove_resource(gpu, resource);
         return response;
     }
     trace_virtio_gpu_resource(gpu->vdev.device->name, id, 0, 0, 0, size, gpu->used);
@@ -410,7 +435,7 @@ uint32_t gpu_create_blob(struct virtio_gpu *gpu, struct gpu_command *command)
     uint64_t size = GUINT64_FROM_LE(blob->size);
     uint32_t known = VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE | VIRTIO_GPU_BLOB_FLAG_USE_SHAREABLE |
                      VIRTIO_GPU_BLOB_FLAG_USE_CROSS_DEVICE;
-    uint32_t response = check_new(gpu, id);
+    uint32_t response = gpu_check_new(gpu, id);
     struct virtio_gpu_mem_entry *entries;
     struct gpu_resource *resource;
 

@@ -3,15 +3,15 @@
  * gpu_scanout - what virtio/gpu shows: scanouts, flushes, cursors (virtio 1.3, 5.7.6)
  *
  * A 2D resource in the display's own format is shown as it is, without a copy: transfers change what
- * viewers look at, and a flush tells them so. A resource in another format, or a blob, which is guest
- * memory in any number of pieces, is shown as a copy in the display's format that each flush brings up
- * to date. A copy is kept when a guest turns pages: the first flush then copies all of it.
+ * viewers look at, and a flush tells them so. A resource in another format, a blob, which is guest
+ * memory in any number of pieces, or a 3D resource, which is read back from the renderer, is shown as a
+ * copy in the display's format that each flush brings up to date. A copy is kept when a guest turns pages: the first flush then copies all of it.
  *
  * Formats are named by the order of bytes in memory, pixman's by that in a little-endian word.
  */
 #include <string.h>
 
-#include "virtio/gpu_private.h"
+#include "virtio/gpu_virgl.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_scanout, "%s scanout=%u resource=%u %ux%u at %u,%u copy=%d",
@@ -120,6 +120,9 @@ static uint32_t check_frame(struct virtio_gpu *gpu, const struct gpu_scanout *wa
                          "set scanout: %ux%u at %u,%u of resource %u, %ux%u", rect->width,
                          rect->height, rect->x, rect->y, resource->id, wanted->frame_width,
                          wanted->frame_height);
+    if (resource->is_3d && !gpu_pixman_format(wanted->format))
+        return gpu_error(gpu, ERR_INVALID_PARAMETER, "set scanout: resource %u has format %u",
+                         resource->id, wanted->format);
     if (!resource->blob)
         return VIRTIO_GPU_RESP_OK_NODATA;
     end = wanted->offset + (uint64_t)wanted->stride * (wanted->frame_height - 1) +
@@ -173,7 +176,7 @@ static uint32_t show_copy(struct virtio_gpu *gpu, struct gpu_scanout *scanout,
 uint32_t gpu_show(struct virtio_gpu *gpu, unsigned index, const struct gpu_scanout *wanted)
 {
     struct gpu_scanout *scanout = &gpu->scanouts[index];
-    bool copy = wanted->resource->blob || !is_native(wanted->format);
+    bool copy = wanted->resource->blob || wanted->resource->is_3d || !is_native(wanted->format);
     struct display_surface *old = scanout->surface;
     uint32_t response = check_frame(gpu, wanted);
 
@@ -206,7 +209,20 @@ uint32_t gpu_show(struct virtio_gpu *gpu, unsigned index, const struct gpu_scano
 
 /* ---- copies ---- */
 
-/* Copies rows of the frame, @x and @y in it, to the copy. False: no memory. */
+/* The same of a 3D resource; they are as wide as the copy, so that they are in one piece in it. */
+static bool read_back(const struct gpu_scanout *scanout, uint32_t y, uint32_t rows, uint8_t *to)
+{
+    uint32_t width = scanout->rect.width, stride = scanout->surface->stride;
+    g_autofree uint8_t *pixels = NULL;
+
+    if (is_native(scanout->format) && stride == width * GPU_BYTES)
+        return !gpu_virgl_read(scanout->resource, scanout->rect.x, y, width, rows, to);
+    pixels = g_try_malloc((gsize)width * rows * GPU_BYTES);
+    return pixels && !gpu_virgl_read(scanout->resource, scanout->rect.x, y, width, rows, pixels) &&
+           convert(scanout->format, pixels, width * GPU_BYTES, to, stride, width, rows, false);
+}
+
+/* Copies rows of the frame, @x and @y in it, to the copy. False: no memory, or the renderer failed. */
 static bool copy_rows(const struct gpu_scanout *scanout, uint32_t x, uint32_t y, uint32_t width,
                       uint32_t rows)
 {
@@ -216,6 +232,8 @@ static bool copy_rows(const struct gpu_scanout *scanout, uint32_t x, uint32_t y,
                   (size_t)(x - scanout->rect.x) * GPU_BYTES;
     g_autofree uint8_t *row = NULL;
 
+    if (resource->is_3d)
+        return read_back(scanout, y, rows, to);
     if (!resource->blob)
         return convert(scanout->format,
                        resource->pixels->pixels + (size_t)y * resource->pixels->stride +
@@ -278,11 +296,15 @@ static bool refresh_scanout(struct virtio_gpu *gpu, unsigned index)
         area = scanout->rect;
     else if (!intersect(&job->rect, &scanout->rect, &area))
         return true;
+    if (job->resource->is_3d) { /* its rows are read back whole */
+        area.x = scanout->rect.x;
+        area.width = scanout->rect.width;
+    }
     if (scanout->is_copy) {
         rows = gpu_take_rows(gpu, area.width * GPU_BYTES, area.height - job->row);
         if (!copy_rows(scanout, area.x, area.y + job->row, area.width, rows))
             log_guest(&gpu->vdev.device->guest_errors, gpu->vdev.device->name,
-                      "scanout %u: the host has no memory to convert it", index);
+                      "scanout %u: the host can't read it", index);
         job->row += rows;
         if (job->row < area.height)
             return false;
@@ -446,10 +468,30 @@ void gpu_show_cursor(struct virtio_gpu *gpu, unsigned index)
     display_move_cursor(gpu->source, index, scanout->cursor_x, scanout->cursor_y);
 }
 
+/* The pixels of a resource that is as large as cursors are. False: no memory, or the renderer failed. */
+static bool copy_cursor(const struct gpu_resource *resource, struct display_surface *cursor)
+{
+    const uint32_t stride = GPU_CURSOR * GPU_BYTES, bytes = GPU_CURSOR * stride;
+    g_autofree uint8_t *pixels = NULL;
+
+    if (resource->blob) {
+        gpu_read_backing(resource, 0, cursor->pixels, bytes);
+        return true;
+    }
+    if (resource->is_3d) {
+        pixels = g_malloc(bytes);
+        if (!gpu_pixman_format(resource->format) ||
+            gpu_virgl_read(resource, 0, 0, GPU_CURSOR, GPU_CURSOR, pixels))
+            return false;
+    }
+    return convert(resource->format, pixels ? pixels : resource->pixels->pixels, stride,
+                   cursor->pixels, stride, GPU_CURSOR, GPU_CURSOR, true);
+}
+
 /* A copy of the resource as a cursor, with alpha; NULL with @response set. */
 static struct display_surface *make_cursor(struct virtio_gpu *gpu, uint32_t id, uint32_t *response)
 {
-    const uint32_t stride = GPU_CURSOR * GPU_BYTES, bytes = GPU_CURSOR * stride;
+    const uint32_t bytes = GPU_CURSOR * GPU_CURSOR * GPU_BYTES;
     struct gpu_resource *resource = gpu_find_resource(gpu, id);
     struct display_surface *cursor;
 
@@ -464,15 +506,10 @@ static struct display_surface *make_cursor(struct virtio_gpu *gpu, uint32_t id, 
         return NULL;
     }
     cursor = display_surface_create(GPU_CURSOR, GPU_CURSOR);
-    if (cursor && resource->blob) {
-        gpu_read_backing(resource, 0, cursor->pixels, bytes);
-        return cursor;
-    }
-    if (cursor && convert(resource->format, resource->pixels->pixels, stride, cursor->pixels,
-                          stride, GPU_CURSOR, GPU_CURSOR, true))
+    if (cursor && copy_cursor(resource, cursor))
         return cursor;
     display_surface_unref(cursor);
-    *response = gpu_error(gpu, ERR_OUT_OF_MEMORY, "cursor: the host has no memory");
+    *response = gpu_error(gpu, ERR_OUT_OF_MEMORY, "cursor: the host can't read resource %u", id);
     return NULL;
 }
 

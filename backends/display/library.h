@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * library - libraries of displays that few runs use, loaded when they are
+ * library - libraries of displays, and of 3D, that few runs use, loaded when they are
  *
  * Linked, they and the dozens that they bring would cost every start of lodge more time than all else
  * it does before the guest runs. A user lists the functions:

@@ -70,6 +70,14 @@ uint32_t gpu_blob(struct gpu_fixture *f, uint32_t id, uint64_t size,
                   const struct virtio_gpu_mem_entry *entries, uint32_t count);
 #endif
 
+/* 3D, with virgl=on. @init: which capability set, 0 for virgl. */
+uint32_t gpu_context(struct gpu_fixture *f, uint32_t id, uint32_t init);
+uint32_t gpu_tell_context(struct gpu_fixture *f, uint32_t type, uint32_t context, uint32_t id);
+/* The command that makes a 2D texture that can be drawn on. */
+struct virtio_gpu_resource_create_3d gpu_texture(uint32_t id, uint32_t width, uint32_t height);
+uint32_t gpu_submit_words(struct gpu_fixture *f, uint32_t context, const uint32_t *words,
+                          unsigned count);
+
 /* A value for each pixel that says where it is. */
 uint32_t gpu_pixel(uint32_t x, uint32_t y);
 /* Fills backing at @gpa with them: a picture of @stride bytes a row. */

@@ -174,6 +174,50 @@ uint32_t gpu_cursor(struct gpu_fixture *f, uint32_t type, uint32_t scanout, uint
     return gpu_send(f, 1, &command, sizeof(command), NULL, 0, 4096);
 }
 
+uint32_t gpu_context(struct gpu_fixture *f, uint32_t id, uint32_t init)
+{
+    struct virtio_gpu_ctx_create command = {
+        .hdr = {.type = VIRTIO_GPU_CMD_CTX_CREATE, .ctx_id = id}, .nlen = 4, .debug_name = "test"};
+
+#ifdef HAVE_VIRTIO_GPU_CONTEXT_INIT
+    command.context_init = init;
+#endif
+    return control(f, &command, sizeof(command));
+}
+
+uint32_t gpu_tell_context(struct gpu_fixture *f, uint32_t type, uint32_t context, uint32_t id)
+{
+    struct virtio_gpu_ctx_resource command = {.hdr = {.type = type, .ctx_id = context},
+                                              .resource_id = id};
+
+    return control(f, &command, sizeof(command));
+}
+
+struct virtio_gpu_resource_create_3d gpu_texture(uint32_t id, uint32_t width, uint32_t height)
+{
+    return (struct virtio_gpu_resource_create_3d){
+        .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_3D},
+        .resource_id = id,
+        .target = 2, /* PIPE_TEXTURE_2D */
+        .format = BGRX,
+        .bind = 1 << 1 | 1 << 3, /* render target, sampler view */
+        .width = width,
+        .height = height,
+        .depth = 1,
+        .array_size = 1,
+        .flags = VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP,
+    };
+}
+
+uint32_t gpu_submit_words(struct gpu_fixture *f, uint32_t context, const uint32_t *words,
+                          unsigned count)
+{
+    struct virtio_gpu_cmd_submit command = {
+        .hdr = {.type = VIRTIO_GPU_CMD_SUBMIT_3D, .ctx_id = context}, .size = 4 * count};
+
+    return gpu_send(f, 0, &command, sizeof(command), words, 4 * (size_t)count, 4096);
+}
+
 #ifdef HAVE_VIRTIO_GPU_BLOB
 uint32_t gpu_blob(struct gpu_fixture *f, uint32_t id, uint64_t size,
                   const struct virtio_gpu_mem_entry *entries, uint32_t count)

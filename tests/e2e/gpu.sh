@@ -19,7 +19,7 @@ shows() { local n; for n in 1 2 3 4 5 6; do shows_now "$@" >"$work/why" 2>&1 && 
 # What the guest runs: each line of its input is a word and a command; "did WORD STATUS" is the answer. A
 # painter is there in the background, fed by descriptor 8; drawn N waits until it says so.
 guest_script='
-    drawn() { for i in $(seq 200); do grep -q "drawn $1" /tmp/q && return; [ -d /proc/$p ] || break; sleep 0.1; done; cat /tmp/q; return 1; }
+    drawn() { for i in $(seq 100); do grep -q "drawn $1" /tmp/q && return; [ -d /proc/$p ] || break; sleep 0.3; done; cat /tmp/q; return 1; }
     painter() { rm -f /tmp/p /tmp/q; mkfifo /tmp/p; "$@" </tmp/p >/tmp/q 2>&1 & p=$!; exec 8>/tmp/p; }
     echo ready
     while read -r word line; do eval "$line"; echo "did $word $?"; done'
@@ -41,7 +41,7 @@ end() { exec 7>&-; wait $guest; local status=$?; rm -f "$work/tell" "$sock"; ret
 tell() {
     local word=$EPOCHREALTIME
     echo "$word $1" >&7
-    wait_for 40 grep -q "^did $word " "$work/out" && grep -q "^did $word 0" "$work/out" && return
+    wait_for 80 grep -q "^did $word " "$work/out" && grep -q "^did $word 0" "$work/out" && return
     echo "in the guest: $1"; tail -n 5 "$work/out"; tail -n 5 "$work/err"
     return 1
 }

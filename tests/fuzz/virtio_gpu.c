@@ -2,13 +2,14 @@
 /*
  * Fuzz target: a hostile driver of virtio/gpu. The input is a small program:
  *
- *     byte 0     which device (screens, budget) and features
+ *     byte 0     which device (screens, budget, 3D) and features
  *     then       operations: a command with a list behind it, its words from a table of likely and of
  *                bad numbers, cut into pieces; bytes anywhere; doorbells; a reset of the device or of a
  *                queue; a pause, a save and a load; a viewer that looks, or asks for another size
  *
  * Rings are split and sound: hostile ones are the matter of virtq. Whatever comes, after a reset nothing
- * may be left, and no byte of the budget be taken.
+ * may be left, and no byte of the budget be taken. 3D is a fake's (virgl_fake.h), which asserts what the
+ * device has to see to: virglrenderer's own parser has its own fuzzers.
  */
 #include <linux/virtio_config.h>
 #include <linux/virtio_gpu.h>
@@ -16,8 +17,10 @@
 #include <string.h>
 
 #include "backends/display/display.h"
+#include "config.h"
 #include "tests/fuzz/input.h"
 #include "tests/fuzz/transport.h"
+#include "tests/support/virgl_fake.h"
 #include "virtio/gpu.h"
 #include "vmm/memory.h"
 #include "vmm/state.h"
@@ -43,6 +46,7 @@ struct driver {
     struct display_viewer *viewer;
     struct virtio_device *vdev;
     uint64_t features;
+    bool virgl;
     uint16_t next[QUEUES]; /* descriptor */
     uint16_t avail[QUEUES];
 };
@@ -120,6 +124,9 @@ static void save_and_load(struct driver *driver, struct input *input)
 static void pause_and_resume(struct driver *driver, struct input *input, bool save)
 {
     virtio_device_quiesce(driver->vdev);
+#ifdef HAVE_VIRGLRENDERER
+    virgl_fake_holds = false;
+#endif
     for (unsigned i = 0; i < TURNS && !virtio_device_quiesced(driver->vdev); i++)
         turn(1);
     if (save)
@@ -170,8 +177,12 @@ static void add_command(struct driver *driver, struct input *input)
     static const uint16_t types[] = {0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107,
                                      0x108, 0x109, 0x10a, 0x10b, 0x10c, 0x10d, 0x101, 0x103,
                                      0x104, 0x105, 0x106, 0x10c, 0x10d, 0x300, 0x301, 0x200};
+    static const uint16_t types_3d[] = {0x108, 0x109, 0x200, 0x201, 0x202, 0x203,
+                                        0x204, 0x205, 0x206, 0x207, 0x204, 0x106};
     uint8_t type = take8(input), shape = take8(input), words = take8(input);
-    uint32_t command[WORDS] = {types[type % G_N_ELEMENTS(types)]};
+    bool is_3d = driver->virgl && type & 0x80;
+    uint32_t command[WORDS] = {is_3d ? types_3d[type % G_N_ELEMENTS(types_3d)]
+                                     : types[type % G_N_ELEMENTS(types)]};
     uint32_t size = 24 + 4 * MIN(words % 24, WORDS - 6), at = COMMANDS + 0x100 * (type & 0x3f);
     unsigned queue = (command[0] >= 0x300) != !!(shape & 0x80 && shape & 0x40);
     uint32_t first = shape & 1 ? 1u + shape % 23 : size;
@@ -180,6 +191,7 @@ static void add_command(struct driver *driver, struct input *input)
 
     command[1] = shape & 2;
     command[2] = type;
+    command[4] = driver->virgl ? number(input) : 0; /* which context */
     for (unsigned i = 6; i < size / 4; i++)
         command[i] = number(input);
     put(driver, at, command, size);
@@ -236,6 +248,10 @@ static void operate(struct driver *driver, struct input *input)
         virtio_device_kick(driver->vdev, operation & 1);
         turn(operation & 0xe);
     } else if (operation < 0xe0) {
+#ifdef HAVE_VIRGLRENDERER
+        virgl_fake_holds = operation & 1;
+        virgl_fake_fails = operation & 2;
+#endif
         look(driver, input);
     } else if (operation < 0xe8) {
         pause_and_resume(driver, input, operation & 1);
@@ -259,8 +275,9 @@ static struct virtio_device *create(struct driver *driver, unsigned choice)
 {
     static const char *const gpus[] = {"", "scanouts=4,memory=1M", "scanouts=2,memory=16M",
                                        "edid=off"};
+    g_autofree char *text = g_strconcat(gpus[choice & 3], driver->virgl ? ",virgl=on" : "", NULL);
     g_autoptr(options_t) options =
-        options_parse(virtio_gpu_options, "--gpu", gpus[choice & 3], NULL);
+        options_parse(virtio_gpu_options, "--gpu", *text == ',' ? text + 1 : text, NULL);
 
     return virtio_gpu_create(options, loop_main(), driver->display, NULL);
 }
@@ -280,6 +297,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_assert_true(memory_add_ram(driver.memory, RAM_SIZE, RAM_SIZE, &ram, NULL));
     device_init(&driver.device, "gpu0", "virtio-gpu", &no_ops);
     dma_init(&driver.dma, driver.memory, &driver.device, true);
+#ifdef HAVE_VIRGLRENDERER
+    driver.virgl = choice & 2;
+    virgl_fake_holds = choice & 4;
+    virgl_fake_fails = false;
+    virtio_gpu_set_library(NULL);
+#endif
     driver.vdev = create(&driver, choice >> 4);
     g_assert_nonnull(driver.vdev);
     driver.viewer = display_add_viewer(driver.display, loop_main(), on_changed, NULL);
@@ -296,6 +319,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_assert_cmpuint(virtio_device_get_status(driver.vdev), ==, 0);
     g_assert_cmpuint(virtio_gpu_resource_count(driver.vdev), ==, 0);
     g_assert_cmpuint(virtio_gpu_memory_used(driver.vdev), ==, 0);
+#ifdef HAVE_VIRGLRENDERER
+    g_assert_cmpuint(virgl_fake_objects(), ==, 0);
+#endif
     display_remove_viewer(driver.viewer);
     driver.vdev->class->destroy(driver.vdev);
     display_destroy(driver.display);
