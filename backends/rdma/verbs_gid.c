@@ -6,6 +6,10 @@
  * One that the guest asks for and the port lacks is added to the interface as a host address (/32, /128),
  * and taken away with it; that needs CAP_NET_ADMIN. Without it, the one that gid_index= names is used in
  * its place, or the guest's request is refused, and the log says what to do.
+ *
+ * An address of the host is not reached through any interface any more. So one that the host reaches
+ * directly through another interface, as it does a guest on a tap, is not added: the host could no longer
+ * talk to that guest. Such a guest takes a further address for RDMA.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,13 +43,25 @@ static int find_host_gid(struct verbs *verbs, const struct rdma_gid_entry *entry
     return -1;
 }
 
-struct address_request {
+struct request {
     struct nlmsghdr head;
-    struct ifaddrmsg address;
+    union {
+        struct ifaddrmsg address;
+        struct rtmsg route;
+    };
     uint8_t attributes[64];
 };
 
-static void add_attribute(struct address_request *request, int type, const void *data, size_t size)
+struct answer {
+    struct nlmsghdr head;
+    union {
+        struct nlmsgerr error;
+        struct rtmsg route;
+    };
+    uint8_t attributes[1024];
+};
+
+static void add_attribute(struct request *request, int type, const void *data, size_t size)
 {
     struct rtattr *attribute =
         (struct rtattr *)((uint8_t *)request + NLMSG_ALIGN(request->head.nlmsg_len));
@@ -56,40 +72,82 @@ static void add_attribute(struct address_request *request, int type, const void 
     request->head.nlmsg_len = NLMSG_ALIGN(request->head.nlmsg_len) + RTA_ALIGN(attribute->rta_len);
 }
 
+static void add_address(struct request *request, int type, const union rdma_gid *gid)
+{
+    bool ipv4 = rdma_gid_is_ipv4(gid);
+
+    add_attribute(request, type, gid->raw + (ipv4 ? 12 : 0), ipv4 ? 4 : 16);
+}
+
+/* The kernel's @answer to @request; 0, or -errno if that is an error. */
+static int ask(const struct request *request, struct answer *answer)
+{
+    int error = -EIO;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+    if (fd < 0)
+        return -errno;
+    memset(answer, 0, sizeof(*answer));
+    ssize_t got = send(fd, request, request->head.nlmsg_len, 0);
+    if (got >= 0)
+        got = recv(fd, answer, sizeof(*answer), 0);
+    if (got < 0)
+        error = -errno;
+    else if (got >= (ssize_t)NLMSG_LENGTH(sizeof(answer->route)) &&
+             answer->head.nlmsg_len <= (size_t)got)
+        error = answer->head.nlmsg_type == NLMSG_ERROR ? answer->error.error : 0;
+    close(fd);
+    return error;
+}
+
 /* Adds or removes the address of @gid. 0 or -errno. */
 static int change_address(uint32_t interface, const union rdma_gid *gid, bool add)
 {
     bool ipv4 = rdma_gid_is_ipv4(gid);
-    const uint8_t *address = gid->raw + (ipv4 ? 12 : 0);
-    size_t size = ipv4 ? 4 : 16;
-    struct address_request request = {
+    struct request request = {
         .head = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)),
                  .nlmsg_type = add ? RTM_NEWADDR : RTM_DELADDR,
                  .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)},
         .address = {.ifa_family = ipv4 ? AF_INET : AF_INET6,
-                    .ifa_prefixlen = size * 8,
+                    .ifa_prefixlen = ipv4 ? 32 : 128,
                     .ifa_flags = ipv4 ? 0 : IFA_F_NODAD,
                     .ifa_index = interface},
     };
-    struct {
-        struct nlmsghdr head;
-        struct nlmsgerr error;
-        uint8_t rest[256];
-    } answer;
+    struct answer answer;
 
-    add_attribute(&request, IFA_LOCAL, address, size);
-    add_attribute(&request, IFA_ADDRESS, address, size);
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (fd < 0)
-        return -errno;
-    int error = -EIO;
-    if (send(fd, &request, request.head.nlmsg_len, 0) < 0)
-        error = -errno;
-    else if (recv(fd, &answer, sizeof(answer), 0) >= (ssize_t)NLMSG_LENGTH(sizeof(answer.error)) &&
-             answer.head.nlmsg_type == NLMSG_ERROR)
-        error = answer.error.error;
-    close(fd);
-    return error;
+    add_address(&request, IFA_LOCAL, gid);
+    add_address(&request, IFA_ADDRESS, gid);
+    return ask(&request, &answer);
+}
+
+/* The interface other than @interface through which the host has a neighbour of that address; 0: none. */
+static uint32_t neighbour_on(uint32_t interface, const union rdma_gid *gid)
+{
+    bool ipv4 = rdma_gid_is_ipv4(gid);
+    struct request request = {
+        .head = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)),
+                 .nlmsg_type = RTM_GETROUTE,
+                 .nlmsg_flags = NLM_F_REQUEST},
+        .route = {.rtm_family = ipv4 ? AF_INET : AF_INET6, .rtm_dst_len = ipv4 ? 32 : 128},
+    };
+    struct answer answer;
+    uint32_t out = 0;
+
+    if (gid->raw[0] == 0xfe && (gid->raw[1] & 0xc0) == 0x80)
+        return 0; /* link-local: there is one on every interface */
+    add_address(&request, RTA_DST, gid);
+    if (ask(&request, &answer) || answer.head.nlmsg_type != RTM_NEWROUTE ||
+        answer.route.rtm_type != RTN_UNICAST)
+        return 0;
+    int left = (int)RTM_PAYLOAD(&answer.head);
+    for (const struct rtattr *at = RTM_RTA(&answer.route); RTA_OK(at, left);
+         at = RTA_NEXT(at, left)) {
+        if (at->rta_type == RTA_GATEWAY || at->rta_type == RTA_VIA)
+            return 0;
+        if (at->rta_type == RTA_OIF)
+            memcpy(&out, RTA_DATA(at), sizeof(out));
+    }
+    return out == interface ? 0 : out;
 }
 
 static char *gid_text(const union rdma_gid *gid)
@@ -103,12 +161,35 @@ static char *gid_text(const union rdma_gid *gid)
     return g_strdup(text);
 }
 
+static void say_not_added(struct verbs *verbs, const union rdma_gid *gid, uint32_t interface,
+                          uint32_t neighbour, int error)
+{
+    g_autofree char *text = gid_text(gid);
+    char name[IF_NAMESIZE] = "?", other[IF_NAMESIZE] = "?";
+
+    if_indextoname(interface, name);
+    if_indextoname(neighbour, other);
+    if (neighbour)
+        log_warn(
+            "rdma",
+            "%s: no GID for %s: the host reaches that address through %s, and would not as one "
+            "of %s; give the guest another address for RDMA (ip address add), or gid_index=",
+            verbs->device, text, other, name);
+    else
+        log_warn("rdma",
+                 "%s: the port has no address %s and it can't be added (%s): ip address add %s dev "
+                 "%s, or gid_index=",
+                 verbs->device, text, g_strerror(error), text, name);
+}
+
 /* Adds the address and waits until the kernel made a GID of it: its index, or -1. */
 static int add_host_gid(struct verbs *verbs, const struct rdma_gid_entry *entry, uint32_t interface,
                         bool *added)
 {
-    int error = interface ? change_address(interface, &entry->gid, true) : -ENODEV;
-    char name[IF_NAMESIZE] = "?";
+    uint32_t neighbour = neighbour_on(interface, &entry->gid);
+    int error = neighbour   ? -EADDRINUSE
+                : interface ? change_address(interface, &entry->gid, true)
+                            : -ENODEV;
     int index = -1;
 
     *added = !error;
@@ -122,12 +203,7 @@ static int add_host_gid(struct verbs *verbs, const struct rdma_gid_entry *entry,
     if (*added)
         change_address(interface, &entry->gid, false);
     *added = false;
-    g_autofree char *text = gid_text(&entry->gid);
-    if_indextoname(interface, name);
-    log_warn("rdma",
-             "%s: the port has no address %s and it can't be added (%s): ip address add %s dev %s, "
-             "or gid_index=",
-             verbs->device, text, g_strerror(error ? -error : ETIMEDOUT), text, name);
+    say_not_added(verbs, &entry->gid, interface, neighbour, error ? -error : ETIMEDOUT);
     return -1;
 }
 
