@@ -7,6 +7,8 @@
  *   traffic files FOLDER STOP        writes files, renames them, reads them, and notes each in FOLDER/log, which
  *                                    stays open, until the file STOP is there
  *   traffic check FOLDER             compares what `files` left there with its log
+ *   traffic tick MS MIB PAGES        fills MIB of memory, then writes to PAGES pages of it and prints a line every
+ *                                    MS milliseconds, for ever (tests/bench/lifecycle)
  *
  * Every block and file has contents of its own, made from its number. The exit status is 0 only if all was right;
  * the last line says how much it was. A small program, so that it starts quickly in an emulated guest.
@@ -197,9 +199,34 @@ static void check(void)
     printf("check: %" PRIu64 " files\n", last);
 }
 
+/* ---- time and memory ---- */
+
+static void tick(unsigned ms, unsigned mib, unsigned pages)
+{
+    struct timespec next;
+    size_t size = (size_t)mib << 20, at = 0;
+    uint8_t *memory = malloc(size);
+
+    if (!memory)
+        die("%u MiB: %s", mib, strerror(errno));
+    fill(memory, size, 1);
+    clock_gettime(CLOCK_MONOTONIC, &next);
+    for (unsigned number = 1;; number++) {
+        for (unsigned i = 0; i < pages && size; i++, at = (at + 4096) % size)
+            memory[at]++;
+        printf("tick %u\n", number);
+        next.tv_nsec += ms * 1000000L;
+        next.tv_sec += next.tv_nsec / 1000000000;
+        next.tv_nsec %= 1000000000;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+    }
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 5 && !strcmp(argv[1], "tick"))
+        tick(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
     if (argc == 5 && !strcmp(argv[1], "echo")) {
         echo(argv[2], argv[3], argv[4]);
     } else if ((argc == 4 && !strcmp(argv[1], "files")) ||
@@ -211,7 +238,7 @@ int main(int argc, char **argv)
         else
             check();
     } else {
-        die("echo ADDRESS PORT STOP, files FOLDER STOP, or check FOLDER");
+        die("echo ADDRESS PORT STOP, files FOLDER STOP, check FOLDER, or tick MS MIB PAGES");
     }
     return 0;
 }
