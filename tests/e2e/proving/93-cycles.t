@@ -60,18 +60,22 @@ check 'the guest begins' 'wait_for 55 goes_on 0 0 || tell "no traffic"'
 cycle() {
     local snap=$work/snap$((number % 2)) socket=$work/c$number files frames
     number=$((number + 1))
+    local begun=${EPOCHREALTIME/./} saved
     "$lodge" ctl "$socket" snapshot "$snap" stop=on || return 1
     kill -9 $guest; wait $guest 2>/dev/null
+    saved=${EPOCHREALTIME/./}
     files=$(files) frames=$(frames)
     rm -rf "$work/snap$((number % 2))" "$socket"
     "$lodge" restore "$snap" --control "$work/c$number" --timeout 60 </dev/null >>"$work/out" 2>>"$work/err" & guest=$!
-    wait_for 20 goes_on "$files" "$frames" && ! grep failed "$work/out"
+    wait_for 20 goes_on "$files" "$frames" && ! grep failed "$work/out" || return 1
+    saving=$((saving + saved - begun)) going=$((going + ${EPOCHREALTIME/./} - saved))
 }
+saving=0 going=0 # microseconds
 begun=$(date +%s) problem=
 while [ $number -lt "$cycles" ] && [ -z "$problem" ]; do
     cycle >"$work/cycle" 2>&1 || problem="cycle $number: $(cat "$work/cycle")"
 done
-echo "# $number cycles in $(($(date +%s) - begun)) s"
+echo "# $number cycles in $(($(date +%s) - begun)) s; to save $((saving / number / 1000)) ms, until traffic has gone on $((going / number / 1000)) ms"
 check "$cycles cycles, and traffic goes on after each" '[ -z "$problem" ] || tell "$problem"'
 [ $failures = 0 ] || give_up $guest "$work/c$number"
 
