@@ -190,9 +190,14 @@ static bool in_thread(struct incoming *incoming,
 
 static bool receive_all(struct incoming *incoming, GError **error)
 {
-    while (!incoming->sink.done)
+    while (!incoming->sink.done) {
         if (!take_next(incoming, 0, error))
             return false;
+        if (incoming->sink.asked &&
+            !migration_send_type(&incoming->channel, MIGRATION_SYNCED, NULL, error))
+            return false;
+        incoming->sink.asked = false;
+    }
     return true;
 }
 

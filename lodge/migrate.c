@@ -164,6 +164,18 @@ static void mark_all(struct migrate *m)
             m->ram[i].dirty[page / 64] |= UINT64_C(1) << (page % 64);
 }
 
+/* Pages that were never touched, as the target's. */
+static void skip_unused(struct ram *ram)
+{
+    uint64_t words = (ram->pages + 63) / 64;
+    g_autofree uint64_t *used = g_new(uint64_t, words);
+
+    if (!memory_find_used(&ram->region, 0, ram->pages, used))
+        return;
+    for (uint64_t i = 0; i < words; i++)
+        ram->dirty[i] &= used[i];
+}
+
 /* Pages that a file has no room for were never written: the target's are zero too. Not read, because
  * reading them through the mapping would make them. */
 static void skip_holes(struct ram *ram)
@@ -211,8 +223,10 @@ static bool step_track(struct migrate *m, GError **error)
     }
     m->resets = machine->resets;
     mark_all(m);
-    for (unsigned i = 0; i < m->ram_count; i++)
+    for (unsigned i = 0; i < m->ram_count; i++) {
         skip_holes(&m->ram[i]);
+        skip_unused(&m->ram[i]);
+    }
     return true;
 }
 
@@ -468,7 +482,8 @@ static bool send_round(struct migrate *m, bool limited, GError **error)
     return flush(m, limited, error);
 }
 
-/* Until what is left fits into the downtime limit, at the speed of the last round. */
+/* Until what is left fits into the downtime limit, at the speed of the last round: that of the slower
+ * side, and with nothing on its way any more. */
 static bool send_rounds(struct migrate *m, GError **error)
 {
     m->limited_ns = loop_now_ns();
@@ -476,7 +491,9 @@ static bool send_rounds(struct migrate *m, GError **error)
         int64_t begun = loop_now_ns(), took;
         uint64_t sent = count_dirty(m), left, expected_ms;
 
-        if (!send_round(m, true, error))
+        if (!send_round(m, true, error) ||
+            !migration_send_type(&m->channel, MIGRATION_SYNC, NULL, error) ||
+            !expect(m, MIGRATION_SYNCED, LOAD_MS, error))
             return false;
         took = MAX(loop_now_ns() - begun, 1000000);
         if (!on_main(m, step_sync, error))

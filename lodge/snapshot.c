@@ -63,13 +63,34 @@ static bool write_range(int fd, const struct memory_region *region, uint64_t sta
     return end <= run || write_all(fd, region->host + run, end - run, base + run);
 }
 
+/* The same of private memory, as far as it was ever touched, or is of a snapshot that has it. */
+static bool write_used(int fd, const struct memory_region *region, uint64_t base)
+{
+    uint64_t pages = region->size / MEMORY_PAGE_SIZE, page = 0;
+    g_autofree uint64_t *used = g_new(uint64_t, (pages + 63) / 64);
+
+    if (!memory_find_used(region, 0, pages, used))
+        return write_range(fd, region, 0, region->size, base);
+    while (page < pages) {
+        uint64_t first = page;
+
+        while (page < pages && used[page / 64] >> (page % 64) & 1)
+            page++;
+        if (page > first &&
+            !write_range(fd, region, first * MEMORY_PAGE_SIZE, page * MEMORY_PAGE_SIZE, base))
+            return false;
+        page = first == page ? page + 1 : page;
+    }
+    return true;
+}
+
 /* Looks only at what there is of a file: reading a hole through the mapping would fill it. */
 static bool write_region(int fd, const struct memory_region *region, uint64_t base)
 {
     uint64_t at = 0;
 
     if (region->fd < 0)
-        return write_range(fd, region, 0, region->size, base);
+        return write_used(fd, region, base);
     while (at < region->size) {
         off_t data = lseek(region->fd, (off_t)(region->fd_offset + at), SEEK_DATA);
         off_t hole;

@@ -14,6 +14,7 @@
 #include "vmm/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <pthread.h>
 #include <string.h>
@@ -437,7 +438,7 @@ static int prefault(uint8_t *ram, uint64_t size)
     return 0;
 }
 
-/* The file to map: a new memfd (stored in memory->ram_fd), or the caller's, checked. -1 on error. */
+/* The file to map, stored in memory->ram_fd: a new memfd, or the caller's, checked. -1 on error. */
 static int ram_file(struct memory *memory, uint64_t size, const struct memory_ram_options *options,
                     GError **error)
 {
@@ -454,7 +455,10 @@ static int ram_file(struct memory *memory, uint64_t size, const struct memory_ra
                         size >> 20);
             return -1;
         }
-        return options->fd;
+        memory->ram_fd = fcntl(options->fd, F_DUPFD_CLOEXEC, 0);
+        if (memory->ram_fd < 0)
+            set_ram_error(error, size, false, "open");
+        return memory->ram_fd;
     }
     memory->ram_fd = memfd_create("lodge-ram", flags);
     if (memory->ram_fd < 0 || ftruncate(memory->ram_fd, (off_t)size) < 0) {
@@ -477,15 +481,18 @@ static bool check_ram_sizes(uint64_t size, uint64_t low_end, bool hugepages, GEr
     return false;
 }
 
-static bool add_ram_regions(struct memory *memory, uint64_t size, uint64_t low_end, bool shared,
-                            GError **error)
+static bool add_ram_regions(struct memory *memory, uint64_t size, uint64_t low_end,
+                            const struct memory_ram_options *options, bool private, GError **error)
 {
     uint64_t low = MIN(size, low_end);
     struct memory_region region = {
         .gpa = 0,
         .size = low,
         .host = memory->ram,
-        .fd = shared ? memory->ram_fd : -1,
+        .fd = private ? -1 : memory->ram_fd,
+        .private = private,
+        .copied_fd = private ? memory->ram_fd : -1,
+        .fd_offset = options->fd > 0 ? options->fd_offset : 0,
         .flags = MEMORY_RAM,
         .name = "ram",
     };
@@ -495,7 +502,7 @@ static bool add_ram_regions(struct memory *memory, uint64_t size, uint64_t low_e
         region.gpa = LAYOUT_HIGH_START;
         region.size = size - low;
         region.host = memory->ram + low;
-        region.fd_offset = low;
+        region.fd_offset += low;
         g_strlcpy(region.name, "ram-high", sizeof(region.name));
         ret = memory_add(memory, &region);
         if (ret < 0)
@@ -561,7 +568,7 @@ bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
             goto fail;
         }
     }
-    if (!add_ram_regions(memory, size, low_end, !private, error))
+    if (!add_ram_regions(memory, size, low_end, options, private, error))
         goto fail;
     return true;
 
@@ -574,6 +581,59 @@ fail:
     memory->ram_size = 0;
     memory->ram_fd = -1;
     return false;
+}
+
+/* ---- what is used (Documentation/admin-guide/mm/pagemap.rst) ---- */
+
+#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
+#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
+#define PAGEMAP_BATCH   1024u
+
+/* Those that the file has something for. */
+static void add_data(const struct memory_region *region, uint64_t first, uint64_t count,
+                     uint64_t *used)
+{
+    off_t base = (off_t)(region->fd_offset + first * MEMORY_PAGE_SIZE);
+    off_t end = base + (off_t)(count * MEMORY_PAGE_SIZE), data, hole;
+
+    for (off_t at = base; at < end; at = hole) {
+        data = lseek(region->copied_fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            return;
+        hole = data < 0 ? -1 : lseek(region->copied_fd, data, SEEK_HOLE);
+        /* A file system that does not know has data everywhere. */
+        data = data < 0 ? at : data;
+        hole = hole < 0 ? end : MIN(hole, end);
+        for (uint64_t page = (uint64_t)(data - base) / MEMORY_PAGE_SIZE;
+             base + (off_t)(page * MEMORY_PAGE_SIZE) < hole; page++)
+            used[page / 64] |= UINT64_C(1) << (page % 64);
+    }
+}
+
+bool memory_find_used(const struct memory_region *region, uint64_t first, uint64_t count,
+                      uint64_t *used)
+{
+    int fd = region->private ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+    uint64_t page = (uintptr_t)region->host / MEMORY_PAGE_SIZE + first;
+    uint64_t entries[PAGEMAP_BATCH];
+    uint64_t done = 0;
+
+    memset(used, 0, (count + 63) / 64 * sizeof(*used));
+    while (fd >= 0 && done < count) {
+        size_t bytes = MIN(count - done, PAGEMAP_BATCH) * sizeof(*entries);
+        ssize_t got = pread(fd, entries, bytes, (off_t)((page + done) * sizeof(*entries)));
+
+        if (got < (ssize_t)sizeof(*entries))
+            break;
+        for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, done++)
+            if (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
+                used[done / 64] |= UINT64_C(1) << (done % 64);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (done == count && region->copied_fd >= 0)
+        add_data(region, first, count, used);
+    return done == count;
 }
 
 /* ---- dirty tracking ---- */

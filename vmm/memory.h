@@ -37,6 +37,8 @@ struct memory_region {
     uint8_t *host;      /* where it is mapped in this process */
     int fd;             /* the file behind it (-1: none); not owned by the region */
     uint64_t fd_offset; /* of the region's first byte in fd */
+    bool private;       /* this process's alone: the guest's writes go to no file */
+    int copied_fd;      /* private: the file that it is a copy of, at fd_offset, or -1 */
     uint32_t flags;     /* enum memory_flags */
     char name[24];
     unsigned slot;   /* KVM memory slot number */
@@ -111,6 +113,14 @@ bool memory_find(const struct memory *memory, uint64_t gpa, uint64_t len, struct
  * in a read-only region for a write; then nothing was copied. Writes mark pages dirty. */
 int memory_read(const struct memory *memory, uint64_t gpa, void *buffer, uint64_t len);
 int memory_write(struct memory *memory, uint64_t gpa, const void *buffer, uint64_t len);
+
+/*
+ * Which of @count pages of a private region, counted from @first (a page number within it), may hold
+ * anything but zeroes: bit 0 of @used is page @first. Touches nothing: asks /proc/self/pagemap what is
+ * there, and the file that it is a copy of for its holes. False: it can't be known. Any thread.
+ */
+bool memory_find_used(const struct memory_region *region, uint64_t first, uint64_t count,
+                      uint64_t *used);
 
 /*
  * Dirty tracking of what the monitor writes (KVM's own log is separate). While it is on,

@@ -12,7 +12,7 @@
 
 #define WHO            "migration" /* in messages */
 #define MAGIC          "LODGEMIG"
-#define FIRST_READABLE 1u
+#define FIRST_READABLE 2u
 #define MAX_CONFIG     (1u << 20)
 #define MAX_REGIONS    64u
 #define MAX_FAILURE    1000u
@@ -30,9 +30,11 @@ static const struct {
     {MIGRATION_STATE, "STATE", 1, MIGRATION_PIECE},
     {MIGRATION_DONE, "DONE", 16, 16},
     {MIGRATION_COMMIT, "COMMIT", 0, 0},
+    {MIGRATION_SYNC, "SYNC", 0, 0},
     {MIGRATION_READY, "READY", 0, 0},
     {MIGRATION_LOADED, "LOADED", 0, 0},
     {MIGRATION_RUNNING, "RUNNING", 0, 0},
+    {MIGRATION_SYNCED, "SYNCED", 0, 0},
     {MIGRATION_FAILED, "FAILED", 0, MAX_FAILURE},
 };
 
@@ -272,18 +274,28 @@ static bool is_zero(const uint8_t *page)
 }
 
 /* Memory that the guest never used stays unused: a file gets a hole without a look (which would fill
- * it), of other memory only pages that are not zero already are written. */
+ * it), anonymous memory is looked at where there is any, and only pages that are not zero are written. */
 static void clear_span(const struct memory_span *span, uint64_t gpa)
 {
     const struct memory_region *region = span->region;
+    uint64_t pages = span->len / MEMORY_PAGE_SIZE;
+    g_autofree uint64_t *used = NULL;
 
     if (region->fd >= 0 &&
         !fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                    (off_t)(region->fd_offset + (gpa - region->gpa)), (off_t)span->len))
         return;
-    for (uint64_t at = 0; at < span->len; at += MEMORY_PAGE_SIZE)
-        if (!is_zero(span->host + at))
-            memset(span->host + at, 0, MEMORY_PAGE_SIZE);
+    used = g_new(uint64_t, (pages + 63) / 64);
+    if (!memory_find_used(region, (gpa - region->gpa) / MEMORY_PAGE_SIZE, pages, used))
+        memset(used, 0xff, (pages + 63) / 64 * sizeof(*used));
+    for (uint64_t page = 0; page < pages; page++) {
+        uint8_t *host = span->host + page * MEMORY_PAGE_SIZE;
+
+        if (!used[page / 64])
+            page |= 63;
+        else if (used[page / 64] >> (page % 64) & 1 && !is_zero(host))
+            memset(host, 0, MEMORY_PAGE_SIZE);
+    }
 }
 
 static void clear_pages(struct memory *memory, uint64_t gpa, uint64_t count)
@@ -369,6 +381,8 @@ static bool in_order(const struct migration_sink *sink, enum migration_type type
     case MIGRATION_PAGES:
     case MIGRATION_ZEROES:
         return sink->layout && !sink->state->len && !sink->done;
+    case MIGRATION_SYNC:
+        return sink->memory && !sink->state->len && !sink->done;
     case MIGRATION_STATE:
         return sink->layout && sink->memory && !sink->done;
     case MIGRATION_DONE:
@@ -404,6 +418,9 @@ bool migration_sink_take(struct migration_sink *sink, const struct migration_mes
         return take_done(sink, message, error);
     case MIGRATION_COMMIT:
         sink->committed = true;
+        return true;
+    case MIGRATION_SYNC:
+        sink->asked = true;
         return true;
     default:
         return take_failed(sink, message, error);

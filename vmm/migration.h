@@ -10,6 +10,10 @@
  *                                     <-    READY    the machine is made, its memory is there
  *     PAGES, ZEROES, as often as      ->             the guest runs on; a page sent again counts
  *     rounds need it                                 as it was sent last
+ *     SYNC, after each round          ->
+ *                                     <-    SYNCED   all that was sent before is in its memory: so the
+ *                                                    source knows how fast that is, and stops no guest
+ *                                                    that would wait for what is on its way
  *     (stops the guest) PAGES,        ->
  *     ZEROES, STATE pieces, DONE
  *                                     <-    LOADED   everything is there, checked and loaded
@@ -36,7 +40,7 @@
 
 #include "vmm/memory.h"
 
-#define MIGRATION_FORMAT      1u
+#define MIGRATION_FORMAT      2u /* since 2: SYNC */
 #define MIGRATION_HEADER      16u
 #define MIGRATION_MAX_PAGES   64u /* in one PAGES message */
 #define MIGRATION_MAX_PAYLOAD (1u << 20)
@@ -51,9 +55,11 @@ enum migration_type {
     MIGRATION_STATE = 6,
     MIGRATION_DONE = 7, /* u64 pages sent in all (zeroes too), u64 bytes of state */
     MIGRATION_COMMIT = 8,
+    MIGRATION_SYNC = 9,
     MIGRATION_READY = 16,
     MIGRATION_LOADED = 17,
     MIGRATION_RUNNING = 18,
+    MIGRATION_SYNCED = 19,
     MIGRATION_FAILED = 32, /* text */
 };
 
@@ -87,6 +93,7 @@ struct migration_sink {
     GByteArray *state;
     uint64_t pages;
     bool greeted, done, committed;
+    bool asked;    /* SYNC came; whoever answers takes it away */
     char *failure; /* FAILED's text, clean */
 };
 
@@ -105,7 +112,7 @@ struct migration_channel {
     int fd;        /* non-blocking; owned */
     int cancel_fd; /* an eventfd: readable ends every wait; not owned, or -1 */
     GByteArray *in;
-    size_t taken; /* bytes of @in that the last message took */
+    size_t taken; /* bytes of @in that messages took already */
 };
 
 void migration_channel_init(struct migration_channel *channel, int fd, int cancel_fd);

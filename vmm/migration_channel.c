@@ -110,20 +110,22 @@ bool migration_receive(struct migration_channel *channel, struct migration_messa
 {
     int64_t end_ns = timeout_ms ? loop_now_ns() + timeout_ms * INT64_C(1000000) : 0;
 
-    if (channel->taken)
-        g_byte_array_remove_range(channel->in, 0, (guint)channel->taken);
-    channel->taken = 0;
     for (;;) {
-        gssize taken = migration_parse(channel->in->data, channel->in->len, message, error);
-        guint have = channel->in->len;
+        gssize taken = migration_parse(channel->in->data + channel->taken,
+                                       channel->in->len - channel->taken, message, error);
+        guint have;
         ssize_t got;
 
         if (taken < 0)
             return false;
         if (taken > 0) {
-            channel->taken = (size_t)taken;
+            channel->taken += (size_t)taken;
             return true;
         }
+        if (channel->taken)
+            g_byte_array_remove_range(channel->in, 0, (guint)channel->taken);
+        channel->taken = 0;
+        have = channel->in->len;
         if (!wait_for(channel->fd, channel->cancel_fd, POLLIN, end_ns, error))
             return false;
         g_byte_array_set_size(channel->in, have + READ_CHUNK);

@@ -224,6 +224,8 @@ static void *vcpu_thread(void *data)
     bool alive = true;
 
     current = vcpu;
+    if (!wanted_out(vcpu))
+        trace_vcpu_running(vcpu->index);
     for (;;) {
         /* First clear, then look: a kick after this is seen by KVM_RUN. */
         __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);

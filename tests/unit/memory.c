@@ -288,6 +288,53 @@ static void private_ram_has_no_file_and_starts_as_zeroes(void)
     memory_destroy(memory);
 }
 
+static struct memory *seventy_pages(const struct memory_ram_options *options)
+{
+    struct memory *memory = memory_create();
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(memory_add_ram(memory, 70 * 4096, LAYOUT_LOW_END, options, &error));
+    g_assert_no_error(error);
+    return memory;
+}
+
+static void untouched_memory_is_known(void)
+{
+    struct memory_ram_options anonymous = {.private = true, .no_thp = true};
+    struct memory_ram_options copy = {.fd = memfd_create("test", MFD_CLOEXEC), .no_thp = true};
+    struct memory_ram_options shared = {.no_thp = true};
+    struct memory *memory = seventy_pages(&anonymous);
+    const struct memory_region *region;
+    uint64_t used[2] = {1, 1};
+    unsigned count;
+
+    region = memory_regions(memory, &count);
+    g_assert_true(memory_find_used(region, 0, 70, used));
+    g_assert_cmphex(used[0] | used[1], ==, 0);
+    g_assert_cmpint(memory_write(memory, 66 * 4096, "x", 1), ==, 0);
+    g_assert_true(memory_find_used(region, 0, 70, used));
+    g_assert_cmphex(used[0], ==, 0);
+    g_assert_cmphex(used[1], ==, 1 << 2);
+    memory_destroy(memory);
+
+    g_assert_cmpint(ftruncate(copy.fd, 70 * 4096), ==, 0);
+    g_assert_cmpint(pwrite(copy.fd, "hello", 5, 5 * 4096), ==, 5);
+    memory = seventy_pages(&copy);
+    close(copy.fd);
+    region = memory_regions(memory, &count);
+    g_assert_cmpint(memory_write(memory, 9 * 4096, "x", 1), ==, 0);
+    g_assert_true(memory_find_used(region, 0, 70, used));
+    g_assert_cmphex(used[0], ==, 1 << 5 | 1 << 9);
+    g_assert_cmphex(used[1], ==, 0);
+    g_assert_true(memory_find_used(region, 4, 3, used));
+    g_assert_cmphex(used[0], ==, 1 << 1);
+    memory_destroy(memory);
+
+    memory = seventy_pages(&shared);
+    g_assert_false(memory_find_used(memory_regions(memory, &count), 0, 70, used));
+    memory_destroy(memory);
+}
+
 static void prefault_populates(void)
 {
     struct memory *memory = memory_create();
@@ -393,6 +440,7 @@ int main(int argc, char **argv)
     g_test_add_func("/memory/missing-huge-pages", missing_huge_pages_are_an_error_with_the_remedy);
     g_test_add_func("/memory/a-file-is-mapped-copy-on-write", a_file_is_mapped_copy_on_write);
     g_test_add_func("/memory/private-ram", private_ram_has_no_file_and_starts_as_zeroes);
+    g_test_add_func("/memory/untouched-memory-is-known", untouched_memory_is_known);
     g_test_add_func("/memory/prefault-populates", prefault_populates);
     g_test_add_func("/memory/writes-mark-pages-while-tracking", writes_mark_pages_while_tracking);
     g_test_add_func("/memory/lookups-while-regions-come-and-go",
