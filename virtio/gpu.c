@@ -3,7 +3,7 @@
  * gpu - the virtio GPU (contract: virtio/gpu.h; virtio 1.3, 5.7; stock driver: virtio_gpu)
  *
  * Two queues. The control queue is carried out in order, one command after the other; what copies many
- * pixels (transfers, flushes of blobs and foreign formats) does so in turns of the loop, and the rest of
+ * pixels (transfers, flushes of large blobs and foreign formats) does so in turns of the loop, and the rest of
  * the queue waits. A response goes out when its command is done, so that a fence, which is no more than
  * an answer that the driver waits for, means what it says (5.7.6.7). The cursor queue does not wait.
  *
@@ -388,6 +388,9 @@ static void gpu_quiesce(struct virtio_device *vdev)
     if (gpu->busy)
         virtq_unpop(virtio_device_queue(vdev, CONTROL_QUEUE), gpu->element);
     drop_command(gpu);
+    /* A guest that stands still shows what it flushed last. */
+    for (unsigned i = 0; i < gpu->scanout_count; i++)
+        gpu_catch_up(gpu, i);
 }
 
 static void gpu_resume(struct virtio_device *vdev)
@@ -416,7 +419,12 @@ static void on_resize(void *opaque, unsigned index, uint32_t width, uint32_t hei
     }
     set_events(gpu, events | VIRTIO_GPU_EVENT_DISPLAY, true);
 }
-static const struct display_source_ops source_ops = {on_resize};
+
+static void on_refresh(void *opaque, unsigned index)
+{
+    gpu_catch_up(opaque, index);
+}
+static const struct display_source_ops source_ops = {on_resize, on_refresh};
 
 static void remove_source(void *opaque)
 {

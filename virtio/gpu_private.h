@@ -68,6 +68,7 @@ struct gpu_scanout {
     struct display_surface *surface; /* shown */
     bool is_copy;                    /* of the resource, in the display's format; made by flushes */
     bool stale;                      /* the copy is of another resource */
+    struct display_rect behind; /* flushed and not yet copied, of the frame; width 0: nothing */
     uint64_t charged;
     struct display_surface *cursor;
     uint32_t hot_x, hot_y;
@@ -236,7 +237,9 @@ void gpu_hide(struct virtio_gpu *gpu, unsigned index);
 void gpu_hide_resource(struct virtio_gpu *gpu, const struct gpu_resource *resource);
 /* What this turn may do of a flush; true: done. */
 bool gpu_continue_refresh(struct virtio_gpu *gpu);
-void gpu_refresh_copies(struct virtio_gpu *gpu);              /* all that are stale, at once */
+void gpu_refresh_copies(struct virtio_gpu *gpu); /* all that are stale, at once */
+/* Copies what was flushed and nobody looked at yet. */
+void gpu_catch_up(struct virtio_gpu *gpu, unsigned index);
 void gpu_show_cursor(struct virtio_gpu *gpu, unsigned index); /* as the scanout says */
 
 /* ---- gpu_edid.c ---- */

@@ -283,6 +283,9 @@ uint32_t gpu_detach_backing(struct virtio_gpu *gpu, struct gpu_command *command)
         return gpu_error(gpu, ERR_INVALID_RESOURCE_ID, "detach backing: no resource %u", id);
     if (!resource->entries)
         return gpu_error(gpu, ERR_UNSPEC, "detach backing: resource %u has none", id);
+    for (unsigned i = 0; i < gpu->scanout_count; i++)
+        if (gpu->scanouts[i].resource == resource)
+            gpu_catch_up(gpu, i); /* it was flushed before */
     if (resource->is_3d)
         gpu_virgl_detach(gpu, resource);
     remove_backing(gpu, resource);

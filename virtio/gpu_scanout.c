@@ -5,7 +5,9 @@
  * A 2D resource in the display's own format is shown as it is, without a copy: transfers change what
  * viewers look at, and a flush tells them so. A resource in another format, a blob, which is guest
  * memory in any number of pieces, or a 3D resource, which is read back from the renderer, is shown as a
- * copy in the display's format that each flush brings up to date. A copy is kept when a guest turns pages: the first flush then copies all of it.
+ * copy in the display's format. A flush says what is to be copied; that happens when a viewer looks, so
+ * that a guest may flush as often as it likes. Large ones are copied by each flush, in turns. A copy is
+ * kept when a guest turns pages: the first flush then counts for all of it.
  *
  * Formats are named by the order of bytes in memory, pixman's by that in a little-endian word.
  */
@@ -85,6 +87,7 @@ static void set_surface(struct virtio_gpu *gpu, struct gpu_scanout *scanout,
     scanout->surface = surface;
     scanout->is_copy = is_copy;
     scanout->charged = charged;
+    scanout->behind = (struct display_rect){0};
 }
 
 void gpu_hide(struct virtio_gpu *gpu, unsigned index)
@@ -187,6 +190,7 @@ uint32_t gpu_show(struct virtio_gpu *gpu, unsigned index, const struct gpu_scano
     if (!copy)
         set_surface(gpu, scanout, part_of(wanted->resource->pixels, &wanted->rect), false, 0);
     scanout->stale = copy;
+    scanout->behind = (struct display_rect){0}; /* that was another frame's */
     scanout->resource = wanted->resource;
     scanout->rect = wanted->rect;
     scanout->format = wanted->format;
@@ -274,12 +278,56 @@ static bool intersect(const struct display_rect *rect, const struct display_rect
     return true;
 }
 
-static void damage(struct virtio_gpu *gpu, unsigned index, const struct display_rect *area)
+static void damage(struct virtio_gpu *gpu, unsigned index, const struct display_rect *area,
+                   __typeof__(display_damage) *tell)
 {
     const struct display_rect *shown = &gpu->scanouts[index].rect;
     struct display_rect moved = {area->x - shown->x, area->y - shown->y, area->width, area->height};
 
-    display_damage(gpu->source, index, &moved);
+    tell(gpu->source, index, &moved);
+}
+
+/* Is the copy so small that a viewer's look may wait for all of it? */
+static bool is_lazy(const struct gpu_scanout *scanout)
+{
+    return (uint64_t)scanout->rect.width * scanout->rect.height * GPU_BYTES <= GPU_TURN_BYTES;
+}
+
+/* @area, of the frame, is to be copied when somebody looks. */
+static void fall_behind(struct virtio_gpu *gpu, unsigned index, const struct display_rect *area)
+{
+    struct display_rect *behind = &gpu->scanouts[index].behind;
+    uint32_t right = MAX(behind->x + behind->width, area->x + area->width);
+    uint32_t lower = MAX(behind->y + behind->height, area->y + area->height);
+
+    if (!behind->width) {
+        *behind = *area;
+    } else {
+        behind->x = MIN(behind->x, area->x);
+        behind->y = MIN(behind->y, area->y);
+        behind->width = right - behind->x;
+        behind->height = lower - behind->y;
+    }
+    damage(gpu, index, area, display_damage_behind);
+}
+
+static void copy_area(struct virtio_gpu *gpu, unsigned index, const struct display_rect *area,
+                      uint32_t from, uint32_t rows)
+{
+    if (!copy_rows(&gpu->scanouts[index], area->x, area->y + from, area->width, rows))
+        log_guest(&gpu->vdev.device->guest_errors, gpu->vdev.device->name,
+                  "scanout %u: the host can't read it", index);
+}
+
+void gpu_catch_up(struct virtio_gpu *gpu, unsigned index)
+{
+    struct display_rect *behind = &gpu->scanouts[index].behind;
+
+    /* Once the device has come to rest there is nothing new, and it may not look at guest memory. */
+    if (!behind->width || dma_allowed(gpu->vdev.dma, DMA_TO_DEVICE))
+        return;
+    copy_area(gpu, index, behind, 0, behind->height);
+    behind->width = 0;
 }
 
 /* What this turn may do of one scanout; true: that one is done. */
@@ -300,17 +348,20 @@ static bool refresh_scanout(struct virtio_gpu *gpu, unsigned index)
         area.x = scanout->rect.x;
         area.width = scanout->rect.width;
     }
+    if (scanout->is_copy && is_lazy(scanout)) {
+        scanout->stale = false;
+        fall_behind(gpu, index, &area);
+        return true;
+    }
     if (scanout->is_copy) {
         rows = gpu_take_rows(gpu, area.width * GPU_BYTES, area.height - job->row);
-        if (!copy_rows(scanout, area.x, area.y + job->row, area.width, rows))
-            log_guest(&gpu->vdev.device->guest_errors, gpu->vdev.device->name,
-                      "scanout %u: the host can't read it", index);
+        copy_area(gpu, index, &area, job->row, rows);
         job->row += rows;
         if (job->row < area.height)
             return false;
     }
     scanout->stale = false;
-    damage(gpu, index, &area);
+    damage(gpu, index, &area, display_damage);
     return true;
 }
 
@@ -336,7 +387,8 @@ void gpu_refresh_copies(struct virtio_gpu *gpu)
         copy_rows(scanout, scanout->rect.x, scanout->rect.y, scanout->rect.width,
                   scanout->rect.height);
         scanout->stale = false;
-        damage(gpu, i, &scanout->rect);
+        scanout->behind.width = 0;
+        damage(gpu, i, &scanout->rect, display_damage);
     }
 }
 

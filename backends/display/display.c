@@ -26,6 +26,7 @@ TRACE_EVENT(display_damage, "scanout=%u at %u,%u %ux%u",
 struct display_source {
     struct display *display;
     unsigned first, count;
+    struct loop *loop;
     const struct display_source_ops *ops;
     void *opaque;
     int event;
@@ -232,7 +233,8 @@ struct display_source *display_add_source(struct display *display, unsigned coun
         return NULL;
     }
     source = g_new0(struct display_source, 1);
-    *source = (struct display_source){display, display->count, count, ops, opaque, event, NULL};
+    *source =
+        (struct display_source){display, display->count, count, loop, ops, opaque, event, NULL};
     pthread_mutex_lock(&display->lock);
     for (unsigned i = 0; i < count; i++)
         display->scanouts[source->first + i] = (struct scanout){.source = source, .index = i};
@@ -280,8 +282,8 @@ void display_show(struct display_source *source, unsigned scanout, struct displa
     display_surface_unref(old);
 }
 
-void display_damage(struct display_source *source, unsigned scanout,
-                    const struct display_rect *rect)
+static void add_damage(struct display_source *source, unsigned scanout,
+                       const struct display_rect *rect, bool behind)
 {
     struct display *display = source->display;
     unsigned index = source->first + scanout;
@@ -292,6 +294,7 @@ void display_damage(struct display_source *source, unsigned scanout,
     trace_display_damage(index, rect->x, rect->y, rect->width, rect->height);
     pthread_mutex_lock(&display->lock);
     surface = display->scanouts[index].surface;
+    display->scanouts[index].behind |= behind;
     if (surface && rect->x < surface->width && rect->y < surface->height && rect->width &&
         rect->height) {
         clipped.width = MIN(rect->width, surface->width - rect->x);
@@ -305,6 +308,18 @@ void display_damage(struct display_source *source, unsigned scanout,
         }
     }
     pthread_mutex_unlock(&display->lock);
+}
+
+void display_damage(struct display_source *source, unsigned scanout,
+                    const struct display_rect *rect)
+{
+    add_damage(source, scanout, rect, false);
+}
+
+void display_damage_behind(struct display_source *source, unsigned scanout,
+                           const struct display_rect *rect)
+{
+    add_damage(source, scanout, rect, true);
 }
 
 void display_set_cursor(struct display_source *source, unsigned scanout,
@@ -398,6 +413,40 @@ void display_remove_viewer(struct display_viewer *viewer)
     g_free(viewer);
 }
 
+struct refresh {
+    struct display *display;
+    unsigned scanout;
+};
+
+/* On the loop of the source, which can't go away meanwhile. */
+static void refresh_on_loop(void *opaque)
+{
+    const struct refresh *refresh = opaque;
+    struct scanout *scanout = &refresh->display->scanouts[refresh->scanout];
+    const struct display_source *source;
+
+    pthread_mutex_lock(&refresh->display->lock);
+    source = scanout->behind ? scanout->source : NULL;
+    scanout->behind = false;
+    pthread_mutex_unlock(&refresh->display->lock);
+    if (source)
+        source->ops->refresh(source->opaque, scanout->index);
+}
+
+/* Has the source fetch what was damaged and nobody looked at. */
+static void refresh_scanout(struct display *display, unsigned scanout)
+{
+    struct refresh refresh = {display, scanout};
+    const struct scanout *s = &display->scanouts[scanout];
+    struct loop *loop;
+
+    pthread_mutex_lock(&display->lock);
+    loop = s->behind && s->source ? s->source->loop : NULL;
+    pthread_mutex_unlock(&display->lock);
+    if (loop)
+        loop_call(loop, refresh_on_loop, &refresh);
+}
+
 bool display_take(struct display_viewer *viewer, unsigned scanout, struct display_update *update)
 {
     struct display *display = viewer->display;
@@ -425,6 +474,7 @@ bool display_take(struct display_viewer *viewer, unsigned scanout, struct displa
     memcpy(update->rects, pending->rects, sizeof(update->rects));
     *pending = (struct pending){.width = pending->width, .height = pending->height};
     pthread_mutex_unlock(&display->lock);
+    refresh_scanout(display, scanout); /* all that was taken as damage, and perhaps more */
 
     uint32_t width = update->surface ? update->surface->width : 0;
     uint32_t height = update->surface ? update->surface->height : 0;
@@ -448,6 +498,8 @@ struct display_surface *display_look(struct display *display, unsigned scanout)
     if (scanout < display->count)
         surface = ref_or_null(display->scanouts[scanout].surface);
     pthread_mutex_unlock(&display->lock);
+    if (surface)
+        refresh_scanout(display, scanout);
     return surface;
 }
 

@@ -15,7 +15,8 @@
  * the source has checked that a surface is what it says and that damage lies within.
  *
  * A surface is shared, not copied: its size never changes, its pixels do, while viewers read them. A
- * viewer may see half of a change; the damage that follows a change makes it look again.
+ * viewer may see half of a change; the damage that follows a change makes it look again. A source whose
+ * pixels have to be fetched from elsewhere may do so when somebody looks (display_damage_behind).
  *
  * Threads: any, unless said otherwise; callbacks come on the loop that was given, with no lock held.
  */
@@ -79,6 +80,9 @@ struct display_source_ops {
     /* Somebody wants @scanout (of this source, from 0) to be that large; 0 x 0: to look unplugged. Only
      * the last wish for each scanout is told. */
     void (*resize)(void *opaque, unsigned scanout, uint32_t width, uint32_t height);
+    /* Somebody is about to look at @scanout, whose pixels are behind: bring them up to date. On the
+     * source's loop, for which the viewer waits. NULL: they never are. */
+    void (*refresh)(void *opaque, unsigned scanout);
 };
 /* Adds @count scanouts after those there are; main thread, before there are viewers. NULL with @error
  * set when it would be more than DISPLAY_MAX_SCANOUTS. */
@@ -93,6 +97,10 @@ void display_show(struct display_source *source, unsigned scanout, struct displa
 /* Pixels in @rect changed; what lies outside of the surface does not count. */
 void display_damage(struct display_source *source, unsigned scanout,
                     const struct display_rect *rect);
+/* The same, of pixels that the surface doesn't have yet: ops->refresh fetches them when somebody looks, so
+ * that what nobody looks at costs nothing. */
+void display_damage_behind(struct display_source *source, unsigned scanout,
+                           const struct display_rect *rect);
 /* @cursor: NULL hides it. It does not change once it was given. Takes its own reference. */
 void display_set_cursor(struct display_source *source, unsigned scanout,
                         struct display_surface *cursor, uint32_t hot_x, uint32_t hot_y);
@@ -126,7 +134,8 @@ void display_remove_viewer(struct display_viewer *viewer);
  * same. Clear it with display_update_clear() either way. */
 bool display_take(struct display_viewer *viewer, unsigned scanout, struct display_update *update);
 void display_update_clear(struct display_update *update);
-/* What @scanout shows now (the caller's reference), or NULL: off, or no such scanout. */
+/* What @scanout shows now (the caller's reference), or NULL: off, or no such scanout. Like display_take()
+ * it may wait for the source's loop: not on an I/O loop of another's. */
 struct display_surface *display_look(struct display *display, unsigned scanout);
 /* Asks the source for another size; 0 x 0: unplugged. False: no such scanout, or beyond the limits. */
 bool display_request_size(struct display *display, unsigned scanout, uint32_t width,

@@ -10,6 +10,7 @@
 struct scanout {
     struct display_source *source;
     unsigned index; /* of the source's */
+    bool behind;    /* the surface, of what was damaged: ops->refresh */
     struct display_surface *surface, *cursor;
     uint32_t hot_x, hot_y;
     int32_t cursor_x, cursor_y;

@@ -115,6 +115,39 @@ static void test_blob_shown(void)
 }
 
 /* Two blobs take turns: the first flush of each shows all of it, whatever it names. */
+/* A small frame is copied when somebody looks, however often it was flushed; at rest it is as flushed last. */
+static void test_blob_lazy(void)
+{
+    struct virtio_gpu_set_scanout_blob command = frame(1, 200, 100);
+    g_autoptr(GError) error = NULL;
+    struct gpu_fixture f;
+
+    gpu_set_up(&f, "");
+    gpu_start(&f);
+    blob_plain(&f, 1, f.pixels, 100 * STRIDE);
+    g_assert_cmphex(set_blob(&f, &command), ==, RESP(OK_NODATA));
+    harness_store(f.h, f.pixels, 4, 0x111111);
+    harness_store(f.h, f.pixels + 99 * STRIDE + 4 * 199, 4, 0x222222);
+    gpu_flush_rect(&f, 1, 0, 0, 1, 1);
+    gpu_flush_rect(&f, 1, 199, 99, 1, 1);
+    harness_store(f.h, f.pixels, 4, 0x333333);
+    g_assert_cmphex(gpu_shown(&f, 0, 0, 0), ==, 0x333333);
+    g_assert_cmphex(gpu_shown(&f, 0, 199, 99), ==, 0x222222);
+    gpu_flush_rect(&f, 1, 0, 0, 1, 1);
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_STOP, HARNESS_TIMEOUT_MS, &error));
+    g_assert_no_error(error);
+    memset(harness_ptr(f.h, f.pixels, 4), 0x44, 4);
+    g_assert_cmphex(gpu_shown(&f, 0, 0, 0), ==, 0x333333);
+    g_assert_true(devices_set_state(&f.h->devices, DEVICE_RUNNING, HARNESS_TIMEOUT_MS, &error));
+    g_assert_no_error(error);
+    g_assert_cmphex(gpu_shown(&f, 0, 0, 0), ==, 0x333333);
+    gpu_flush_rect(&f, 1, 0, 0, 1, 1);
+    harness_store(f.h, f.pixels, 4, 0x555555);
+    g_assert_cmphex(gpu_detach(&f, 1), ==, RESP(OK_NODATA)); /* its last moment counts */
+    g_assert_cmphex(gpu_shown(&f, 0, 0, 0), ==, 0x555555);
+    gpu_tear_down(&f);
+}
+
 static void test_blob_pages(void)
 {
     struct virtio_gpu_set_scanout_blob command = frame(1, 64, 64);
@@ -307,6 +340,7 @@ int main(int argc, char **argv)
 #ifdef HAVE_VIRTIO_GPU_BLOB
     g_test_add_func("/virtio-gpu/blob/create", test_blob_create);
     g_test_add_func("/virtio-gpu/blob/shown", test_blob_shown);
+    g_test_add_func("/virtio-gpu/blob/lazy", test_blob_lazy);
     g_test_add_func("/virtio-gpu/blob/pages", test_blob_pages);
     g_test_add_func("/virtio-gpu/blob/scattered-and-converted", test_blob_scattered_and_converted);
     g_test_add_func("/virtio-gpu/blob/bad-frames", test_blob_bad_frames);
