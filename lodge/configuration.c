@@ -277,6 +277,27 @@ static const char *string_of(JsonNode *node)
                : NULL;
 }
 
+/* Moves member @from, if there is one, to @to. */
+static void rename_member(JsonObject *object, const char *from, const char *to)
+{
+    if (!json_object_has_member(object, from))
+        return;
+    json_object_set_member(object, to, json_object_dup_member(object, from));
+    json_object_remove_member(object, from);
+}
+
+void config_put_type(JsonObject *device, const struct device_type *type)
+{
+    rename_member(device, "device", "device-name");
+    json_object_set_string_member(device, "device", type->name);
+}
+
+void config_take_type(JsonObject *device)
+{
+    json_object_remove_member(device, "device");
+    rename_member(device, "device-name", "device");
+}
+
 /* A saved device goes by its id. */
 static char *saved_device_name(const struct config *config, JsonObject *object)
 {
@@ -311,7 +332,7 @@ static bool load_devices(struct config *config, JsonNode *node, const char *path
         if (!type)
             return false;
         json_object_ref(object);
-        json_object_remove_member(object, "device");
+        config_take_type(object);
         if (config->saved_flags & CONFIG_FOREIGN)
             config_drop_foreign(object, type);
         options = options_from_json(config->restoring ? device_type_change_options(type)
@@ -585,7 +606,7 @@ char *config_to_json(const struct config *config)
         const struct device_config *device = g_ptr_array_index(config->devices, i);
         JsonObject *member = options_to_json(device->options, false);
 
-        json_object_set_string_member(member, "device", device->type->name);
+        config_put_type(member, device->type);
         json_array_add_object_element(devices, member);
     }
     json_object_set_array_member(object, "devices", devices);

@@ -97,6 +97,10 @@ char *config_device_id(const struct config *config, guint index);
  */
 JsonObject *config_to_save(const struct config *config);
 
+/* The type of a device in JSON is its "device"; an option of its own of that name is "device-name" there. */
+void config_put_type(JsonObject *device, const struct device_type *type);
+void config_take_type(JsonObject *device);
+
 bool config_add_device(struct config *config, const struct device_type *type, const char *what,
                        const char *text, GError **error);
 bool config_has_device(const struct config *config, const char *type);

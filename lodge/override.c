@@ -336,7 +336,7 @@ JsonObject *config_to_save(const struct config *config)
         json_object_remove_member(member, "id");
         json_object_remove_member(member, "slot");
         make_paths_absolute(device_type_options(device->type), member);
-        json_object_set_string_member(member, "device", device->type->name);
+        config_put_type(member, device->type);
         json_object_set_string_member(member, "id", id);
         json_array_add_object_element(devices, member);
     }

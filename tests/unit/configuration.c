@@ -282,7 +282,9 @@ static void test_what_is_printed_can_be_loaded(struct file *file, gconstpointer 
 {
     g_autoptr(config_t) config = accept(
         "-m|300|-c|2|-p|a \"b\"|-p|c|--no-reboot|-e|A=b|--disk|x,,y.img,readonly|--net|type=null|"
-        "--share|path=/srv,tag=t|--timeout|7.5|--defaults|off|--|sh|-c|echo \\ \"x\"||");
+        "--share|path=/"
+        "srv,tag=t|--rdma|backend=verbs,device=rxe0,net=type=null|--timeout|7.5|--defaults|off|--|"
+        "sh|-c|echo \\ \"x\"||");
     g_autoptr(GError) error = NULL;
     g_autofree char *first = NULL, *second = NULL, *line = with_file(file, "", "");
     g_autoptr(config_t) again = NULL;
@@ -296,6 +298,7 @@ static void test_what_is_printed_can_be_loaded(struct file *file, gconstpointer 
     g_assert_cmpstr(first, ==, second);
     g_assert_cmpuint(again->devices->len, ==, config->devices->len);
     g_assert_cmpstr(again->command[2], ==, "echo \\ \"x\"");
+    g_assert_nonnull(strstr(second, "rxe0"));
 }
 
 static void test_the_command_line_overrides_the_file(struct file *file, gconstpointer data)
