@@ -2,19 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Several queues a device, with as many CPUs: a disk and a tap. In the lab it may run into the emulator's fault
 # (docs/testing.md).
-
-# In a network namespace of its own: no interface of this machine is touched.
-if [ "$(id -u)" = 0 ] && [ -z "${LODGE_E2E_NAMESPACE-}" ]; then
-    LODGE_E2E_NAMESPACE=1 exec unshare --net "$0" "$@"
-fi
+. "$(dirname "$0")/../network.sh"
 . "$(dirname "$0")/../lib.sh"
 cd "$work" || exit 1
-export peer=$(realpath "$here/../net-peer")
+serve_transfers
 tap=
-if [ -w /dev/net/tun ] && [ -n "${LODGE_E2E_NAMESPACE-}" ]; then
+if [ -w /dev/net/tun ] && [ -n "$own_network" ]; then
     tap=lodge-tap
-    ip link set lo up
-    "$peer" serve 7001 >server.log 2>&1 &
     (wait_for 60 ip link show $tap && ip addr add 10.77.0.1/24 dev $tap && ip link set $tap up) >/dev/null 2>&1 &
 fi
 export tap

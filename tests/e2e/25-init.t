@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The guest's init without a command from the host: a disk's own init, commands and shells on the console,
 # mounts, ends (guest-images/protocol.md).
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 
 # boot OPTION...: a guest on the terminal; its output in out
