@@ -31,6 +31,12 @@ assert len(set(pixels)) > 200, len(set(pixels))' "$work/$1"
 else
     skip 'kmscube draws through Mesa' 'no kmscube'
 fi
+if command -v glmark2-es2-drm >/dev/null; then
+    check 'glmark2 ends, with a score, by virgl' '
+        tell "timeout 75 glmark2-es2-drm --off-screen -s 160x120 -b clear:duration=1 -b build:duration=1 >/tmp/glmark2 2>&1; grep -qi \"renderer.*virgl\" /tmp/glmark2 && grep -q \"glmark2 Score\" /tmp/glmark2 || { tail -n 25 /tmp/glmark2; false; }" || { tail -n 40 "$work/out"; exit 1; }'
+else
+    skip 'glmark2 ends, with a score' 'no glmark2-es2-drm'
+fi
 check 'no complaints of the guest about its GPU' 'tell "! dmesg | grep -v Speculative | grep -E \"response 0x12|WARNING:|BUG:\""'
 end
 status=$?
