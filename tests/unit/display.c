@@ -16,7 +16,8 @@
 struct fixture {
     struct display *display;
     struct display_source *source;
-    unsigned resizes, width, height, resized;
+    unsigned resizes, width, height, resized, refreshes;
+    struct display_surface *surface; /* that a refresh writes to */
     unsigned changes;
 };
 
@@ -29,7 +30,17 @@ static void on_resize(void *opaque, unsigned scanout, uint32_t width, uint32_t h
     f->width = width;
     f->height = height;
 }
-static const struct display_source_ops source_ops = {on_resize};
+
+/* As many as there were refreshes, in the first pixel. */
+static void on_refresh(void *opaque, unsigned scanout)
+{
+    struct fixture *f = opaque;
+
+    g_assert_cmpuint(scanout, ==, 0);
+    f->refreshes++;
+    f->surface->pixels[0] = f->refreshes;
+}
+static const struct display_source_ops source_ops = {on_resize, on_refresh};
 
 static void on_changed(void *opaque)
 {
@@ -104,6 +115,50 @@ static void test_surface_limits(void)
     g_assert_null(display_surface_create(1, 0));
     g_assert_null(display_surface_create(DISPLAY_MAX_SIZE + 1, 1));
     display_surface_unref(NULL);
+}
+
+static void test_pixels_are_fetched_for_who_looks(void)
+{
+    const struct display_rect rect = {1, 1, 2, 2};
+    struct display_viewer *first, *second;
+    struct display_surface *seen;
+    struct display_update update;
+    struct fixture f;
+
+    set_up(&f, 1);
+    first = add_viewer(&f);
+    second = add_viewer(&f);
+    f.surface = display_surface_create(8, 8);
+    display_show(f.source, 0, f.surface);
+    take(first, &update);
+    display_update_clear(&update);
+    for (unsigned i = 0; i < 3; i++)
+        display_damage_behind(f.source, 0, &rect);
+    g_assert_cmpuint(f.refreshes, ==, 0);
+    g_assert_true(take(first, &update));
+    assert_rect(&update.rects[0], 1, 1, 2, 2);
+    g_assert_cmpuint(update.surface->pixels[0], ==, 1);
+    display_update_clear(&update);
+    take(second, &update); /* there is nothing newer */
+    display_update_clear(&update);
+    g_assert_cmpuint(f.refreshes, ==, 1);
+    display_damage_behind(f.source, 0, &rect);
+    seen = display_look(f.display, 0);
+    g_assert_cmpuint(seen->pixels[0], ==, 2);
+    display_surface_unref(seen);
+    damage(&f, 1, 1, 2, 2); /* these are there already */
+    take(first, &update);
+    display_update_clear(&update);
+    g_assert_cmpuint(f.refreshes, ==, 2);
+    display_damage_behind(f.source, 0, &rect);
+    display_surface_unref(f.surface);
+    display_remove_source(g_steal_pointer(&f.source)); /* nobody to ask */
+    take(first, &update);
+    display_update_clear(&update);
+    g_assert_cmpuint(f.refreshes, ==, 2);
+    display_remove_viewer(first);
+    display_remove_viewer(second);
+    tear_down(&f);
 }
 
 static void test_viewer_sees_changes(void)
@@ -555,6 +610,7 @@ int main(int argc, char **argv)
     g_test_add_func("/display/input/overflow-releases-all", test_input_overflow_releases_all);
     g_test_add_func("/display/ppm", test_ppm);
     g_test_add_func("/display/png", test_png);
+    g_test_add_func("/display/fetched-for-who-looks", test_pixels_are_fetched_for_who_looks);
     g_test_add_func("/display/output/follows", test_output_follows);
     g_test_add_func("/display/output/errors", test_output_errors);
     return g_test_run();
