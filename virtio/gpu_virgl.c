@@ -355,6 +355,7 @@ uint32_t gpu_submit(struct virtio_gpu *gpu, struct gpu_command *command)
                          MAX_SUBMIT);
     if (gpu_read_command(command->element, command->size, words, size) != size)
         return gpu_error(gpu, ERR_INVALID_PARAMETER, "submit: not all of it is there");
+    gpu->turn_left = 0; /* drawing may have taken long: viewers that wait come first */
     ret = lib.virgl_renderer_submit_cmd(words, context, size / sizeof(*words));
     trace_virtio_gpu_submit(gpu->vdev.device->name, context, size, ret);
     if (ret)
@@ -538,6 +539,7 @@ static struct gpu_resource *begin_transfer(struct virtio_gpu *gpu,
         *response = gpu_error(gpu, ERR_INVALID_RESOURCE_ID, "transfer: no 3D resource %u", id);
         return NULL;
     }
+    gpu->turn_left = 0; /* it waits for GL */
     if (!resource->iov || GUINT64_FROM_LE(transfer->offset) >= resource->backing) {
         *response = gpu_error(gpu, ERR_INVALID_PARAMETER,
                               "transfer: byte %" G_GUINT64_FORMAT

@@ -22,11 +22,11 @@ assert 0.5 < grey / len(pixels) < 0.97, grey
 assert pixels[0] == pixels[-1] == b"\x80\x80\x80", pixels[0]
 assert len(set(pixels)) > 200, len(set(pixels))' "$work/$1"
     }
-    check 'a cube is on the screen' 'wait_for 20 cube cube.ppm || { cube cube.ppm; exit 1; }'
-    check 'and it turns' 'turned() { cube other.ppm && ! cmp -s "$work/cube.ppm" "$work/other.ppm"; }; wait_for 20 turned'
+    check 'a cube is on the screen' 'wait_for 60 cube cube.ppm || { cube cube.ppm; exit 1; }'
+    check 'and it turns' 'turned() { cube other.ppm && ! cmp -s "$work/cube.ppm" "$work/other.ppm"; }; wait_for 40 turned'
     check 'paused, it stands; then it turns again' '
         ctl stop && shot a.ppm && sleep 1 && shot b.ppm && cmp "$work/a.ppm" "$work/b.ppm"; status=$?; ctl cont
-        turned() { shot b.ppm && ! cmp -s "$work/a.ppm" "$work/b.ppm"; }; [ $status = 0 ] && wait_for 20 turned'
+        turned() { shot b.ppm && ! cmp -s "$work/a.ppm" "$work/b.ppm"; }; [ $status = 0 ] && wait_for 40 turned'
     tell 'kill $p; exec 8>&-; wait'
 else
     skip 'kmscube draws through Mesa' 'no kmscube'
