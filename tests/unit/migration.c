@@ -91,6 +91,10 @@ static void test_a_whole_migration(struct fixture *f, gconstpointer extra)
     memset(pages, 0x5a, sizeof(pages));
     migration_put_pages(f->bytes, 3 * PAGE, pages, 2);
     migration_put_zeroes(f->bytes, 4 * PAGE, 1); /* the second of them, written over since */
+    g_assert_false(f->sink.asked);
+    migration_put(f->bytes, MIGRATION_SYNC, NULL, 0);
+    accepts(f);
+    g_assert_true(f->sink.asked);
     migration_put(f->bytes, MIGRATION_STATE, "abc", 3);
     migration_put(f->bytes, MIGRATION_STATE, "de", 2);
     migration_put_done(f->bytes, 3, 5);
@@ -109,9 +113,9 @@ static void test_a_whole_migration(struct fixture *f, gconstpointer extra)
 
 static void test_only_in_order(struct fixture *f, gconstpointer extra)
 {
-    static const enum migration_type first[] = {MIGRATION_LAYOUT, MIGRATION_STATE, MIGRATION_DONE,
-                                                MIGRATION_COMMIT, MIGRATION_READY, MIGRATION_LOADED,
-                                                MIGRATION_RUNNING};
+    static const enum migration_type first[] = {
+        MIGRATION_LAYOUT, MIGRATION_STATE,   MIGRATION_DONE, MIGRATION_COMMIT, MIGRATION_READY,
+        MIGRATION_LOADED, MIGRATION_RUNNING, MIGRATION_SYNC, MIGRATION_SYNCED};
     static const uint8_t body[16];
 
     for (unsigned i = 0; i < G_N_ELEMENTS(first); i++) {
