@@ -29,7 +29,7 @@
 
 #define BLOCK     16384u
 #define AHEAD     4u  /* blocks on their way */
-#define PAUSE_MS  20  /* between two */
+#define PAUSE_MS  40  /* between two */
 #define FILES     16u /* names in use */
 #define FILE_MOST 8192u
 

@@ -26,8 +26,8 @@ rounds=0
 mount -t 9p -o trans=virtio,version=9p2000.L,cache=loose,ro root /root || echo failed: root
 mount -o bind /dev /root/dev
 while [ ! -e /share/stop ]; do
-    chroot /root fio --name=v --filename=/dev/vda --size=4m --bs=4k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=8 \\
-        --rate_iops=150 --verify=crc32c --verify_fatal=1 --verify_backlog=64 --randrepeat=0 \\
+    chroot /root fio --name=v --filename=/dev/vda --size=1m --bs=4k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=8 \\
+        --rate_iops=60 --verify=crc32c --verify_fatal=1 --verify_backlog=64 --randrepeat=0 \\
         --verify_state_save=0 --minimal >/tmp/fio ||
         { echo failed: fio; cat /tmp/fio; break; }
     rounds=\$((rounds + 1))
@@ -42,7 +42,7 @@ chmod 755 "$work/script"
     --file "$work/script:/script" --module virtio_pci --module virtio_blk --module virtio_net --module 9pnet_virtio --module 9p \
     --module '?vmgenid' || echo 'Bail out! no initramfs'
 mkdir "$work/share"
-truncate -s 4M "$work/disk"
+truncate -s 1M "$work/disk"
 python3 "$peer" serve "$port" >"$work/served" 2>&1 &
 check 'the server answers' 'wait_for 30 grep -q listening "$work/served"'
 "$lodge" run -k "$kernel" -i "$work/initrd" -m 192M --timeout 60 --control "$work/c0" --disk "path=$work/disk" \
