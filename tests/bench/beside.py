@@ -99,6 +99,25 @@ def qemu(machine, kernel, initrd, extra, disk, net, iothread=False, ram=GUEST_RA
     return command
 
 
+def kvm_counters(pid):
+    """KVM's statistics of a process's machine, summed over vCPUs."""
+    base = "/sys/kernel/debug/kvm"
+    counters = {}
+    if not os.path.isdir(base):
+        return counters
+    for name in os.listdir(base):
+        if name.startswith(f"{pid}-"):
+            for root, _, files in os.walk(os.path.join(base, name)):
+                for counter in files:
+                    try:
+                        value = int(open(os.path.join(root, counter)).read())
+                    except (OSError, ValueError):
+                        continue
+                    if root != os.path.join(base, name) or counter not in counters:
+                        counters[counter] = counters.get(counter, 0) + value if root != os.path.join(base, name) else value
+    return counters
+
+
 class Figures:
     def __init__(self):
         self.values = {}  # (measure, who) -> [value]
