@@ -227,6 +227,7 @@ static void look(struct driver *driver, struct input *input)
             g_assert_cmpuint(update.rects[i].y + update.rects[i].height, <=, s->height);
         }
         sum += s->pixels[0] + s->pixels[(size_t)(s->height - 1) * s->stride + 4 * s->width - 1];
+        (void)sum; /* what counts is that it could be read */
     }
     display_update_clear(&update);
 }
