@@ -1,9 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Input: the stock virtio_input driver, and keys and pointers by lodge ctl and by VNC, event by event.
-#
-# Not yet run in a guest: what it expects is from the code and the driver's source. Its VNC client (../rfb)
-# was tried against the server alone.
 . "$(dirname "$0")/../lib.sh"
 
 sock=$work/control vnc=$work/vnc
