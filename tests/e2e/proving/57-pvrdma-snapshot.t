@@ -15,7 +15,10 @@ for nic in /sys/bus/pci/drivers/vmxnet3/0000:*/net/*; do ip link set \$(basename
 modprobe ib_uverbs; insmod $pvrdma_module
 for i in \$(seq 1000); do
     ibv_rc_pingpong -g 0 -n 300 -e >/dev/null & server=\$!
-    sleep 1
+    for t in \$(seq 100); do # until it listens, on port 18515
+        cat /proc/net/tcp /proc/net/tcp6 | grep -q ':4853 .* 0A ' && break
+        sleep 0.1
+    done
     ibv_rc_pingpong -g 0 -n 300 -e 127.0.0.1 >/dev/null || { echo "client failed in round \$i"; break; }
     wait \$server || { echo "server failed in round \$i"; break; }
     echo "count \$i"
