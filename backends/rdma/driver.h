@@ -169,6 +169,8 @@ void rdma_object_init(struct rdma_object *object, struct rdma *rdma, enum rdma_o
                       uint32_t number);
 /* Has a turn run soon. With the lock, as all below. */
 void rdma_kick(struct rdma *rdma);
+/* Runs a turn, without waiting for the loop's next one; on the loop, not with the lock. */
+void rdma_turn_now(struct rdma *rdma);
 /* Tells of an event (RDMA_NOTE) or of RDMA_NOTE_*, in the next turn. */
 void rdma_notify(struct rdma_object *object, uint32_t notes);
 /* A completion came into an empty queue, or the first one since a poll found less than it wanted. */

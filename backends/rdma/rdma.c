@@ -175,21 +175,38 @@ static void tell_all(struct rdma *rdma)
     }
 }
 
-static void turn_run(void *opaque)
+/* One turn. What the work kicks is in its result; what comes while the client is told is not. */
+static void turn(struct rdma *rdma)
 {
-    struct rdma_turn *turn = opaque;
-    struct rdma *rdma = turn->rdma;
+    bool due = rdma->turn->due;
 
-    if (!rdma) {
-        g_free(turn);
-        return;
-    }
-    g_mutex_lock(&rdma->lock);
-    turn->due = false;
+    rdma->turn->due = true;
     bool more = rdma->running && rdma->ops->work(rdma);
+    rdma->turn->due = due;
     tell_all(rdma);
     if (rdma->running && (more || rdma->noted.length))
         rdma_kick(rdma);
+}
+
+static void turn_run(void *opaque)
+{
+    struct rdma_turn *deferred = opaque;
+    struct rdma *rdma = deferred->rdma;
+
+    if (!rdma) {
+        g_free(deferred);
+        return;
+    }
+    g_mutex_lock(&rdma->lock);
+    deferred->due = false;
+    turn(rdma);
+    g_mutex_unlock(&rdma->lock);
+}
+
+void rdma_turn_now(struct rdma *rdma)
+{
+    g_mutex_lock(&rdma->lock);
+    turn(rdma);
     g_mutex_unlock(&rdma->lock);
 }
 

@@ -251,6 +251,9 @@ static bool work(struct rdma *rdma)
     struct verbs *verbs = verbs_of(rdma);
     int64_t now = loop_now_ns();
 
+    if (verbs->channel_is_ready)
+        take_channel_events(verbs);
+    verbs->channel_is_ready = false;
     for (GList *link = verbs->hot.head, *next; link; link = next) {
         struct verbs_cq *cq = link->data;
         next = link->next;
@@ -278,8 +281,11 @@ static void channel_ready(void *opaque, GIOCondition ready)
     struct verbs *verbs = opaque;
 
     g_mutex_lock(&verbs->rdma.lock);
-    take_channel_events(verbs);
+    verbs->channel_is_ready = verbs->rdma.running;
+    if (!verbs->channel_is_ready)
+        take_channel_events(verbs); /* there are no turns */
     g_mutex_unlock(&verbs->rdma.lock);
+    rdma_turn_now(&verbs->rdma);
 }
 
 /* ---- events ---- */

@@ -93,6 +93,7 @@ struct verbs {
     struct ibv_device_attr attr;
     struct ibv_comp_channel *channel;
     struct loop_fd *channel_watch, *async_watch;
+    bool channel_is_ready; /* the loop's own */
     GHashTable *by_qpn;
     char *device;
     uint8_t port;

@@ -14,7 +14,7 @@ cat >"$work/other" <<END
 $guest_rdma
 load_pvrdma || exit
 export dev gid
-socat TCP-LISTEN:7000,fork,reuseaddr 'SYSTEM:read line; eval "\$line"' &
+socat -t 60 TCP-LISTEN:7000,fork,reuseaddr 'SYSTEM:read line; eval "\$line"' &
 echo ready
 sleep 300
 END
