@@ -52,5 +52,5 @@ check 'three times, right after traffic' '
     done 2>/dev/null; pair ibv_rc_pingpong -g \$gid -n 20'
 check 'the kernel has nothing to complain of' quiet
 END
-check 'nothing of the guest is left on the host' '! rdma resource show qp | grep lodge'
+check 'nothing of the guest is left on the host' '! rdma resource show qp | grep " pid "'
 finish

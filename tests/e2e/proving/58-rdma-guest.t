@@ -18,5 +18,5 @@ check 'ibv_devinfo: active, the MTU of the host' '
 $guest_rdma_tools
 check 'the kernel has nothing to complain of' quiet
 END
-check 'nothing of the guest is left on the host' '[ -z "$(rdma resource show qp | grep lodge)" ] && ! ip addr show dev v0 | grep "10\.0\.2\.15"'
+check 'nothing of the guest is left on the host' '[ -z "$(rdma resource show qp | grep " pid ")" ] && ! ip addr show dev v0 | grep "10\.0\.2\.15"'
 finish
