@@ -132,14 +132,21 @@ guest_check() { # what check is in a guest
 check() {
     tests=$((tests + 1))
     local output begun=${EPOCHREALTIME/./}
+    : >"$work/.begun"
     if output=$( (eval "$2") 2>&1); then
         echo "ok $tests - $1"
     else
         failures=$((failures + 1))
         printf '%s\n' "$output" | tail -n 30 | sed 's/^/# /'
+        guests_ended | sed 's/^/# /'
         echo "not ok $tests - $1"
     fi
     [ -z "${LODGE_E2E_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
+}
+
+# guests_ended: what lodge said of guests that hung or died in this check, where that went to a file.
+guests_ended() {
+    find "$work" -maxdepth 1 -type f -newer "$work/.begun" -size -1024k -exec grep -hE -A 9 '^vCPU [0-9]+ |triple fault' {} + 2>/dev/null | head -n 40
 }
 
 # skip NAME REASON
