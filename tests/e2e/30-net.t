@@ -6,7 +6,6 @@
 . "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 guest_timeout=400
-one_cpu
 serve_transfers
 
 # One guest with many interfaces: eth0, and eth1 to eth6 with other rings

@@ -8,7 +8,6 @@ need_network 'a tap'
 [ -w /dev/net/tun ] || { skip 'a tap' 'no /dev/net/tun'; finish; }
 cd "$work" || exit 1
 guest_timeout=400
-one_cpu
 serve_transfers
 # Bytes of the largest transfers, from the host and to it; in the lab, the way to it is the slow one.
 export from=${LODGE_E2E_TRANSFER:-$((1 << 30))}

@@ -11,10 +11,6 @@ own_network=${LODGE_E2E_NET-}
 # need_network WHAT: skips the whole script without one.
 need_network() { [ -n "$own_network" ] || { skip "$1" 'no network namespace of its own (not root?)'; finish; }; }
 
-# one_cpu: in the lab guests have died of the emulator's fault with both of its CPUs busy for long
-# (tests/lab/README.md), none on one.
-one_cpu() { [ -z "${LODGE_LAB-}" ] || taskset -pc 0 $$ >/dev/null; }
-
 # serve_transfers: net-peer at port 7001, iperf3 at 7002; transfers of the sizes $small and of $mib bytes.
 serve_transfers() {
     export peer=$(realpath "$here/net-peer") mib=$((1 << 20)) small=1,1447,1448,1449,65535,65536,65537,200000
