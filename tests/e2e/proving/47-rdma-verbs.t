@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # backends/rdma over verbs: the behaviours of tests/unit/rdma_behaviours.c between two queue pairs on one soft
 # RoCE device of this machine, and what doctor says of it. No guest.
+# lab: --rdma
 here=$(dirname "$(realpath "$0")")
 . "${here%/proving}/lib.sh"
 . "${here%/proving}/rdma.sh"

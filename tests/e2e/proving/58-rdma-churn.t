@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter over verbs, on soft RoCE, when much changes: the link goes down and comes back, the driver is
 # taken off and comes back under traffic, 64 queue pairs at once, 1 GiB registered.
+# lab: --rdma
 here=$(dirname "$(realpath "$0")")
 . "${here%/proving}/lib.sh"
 . "${here%/proving}/rdma.sh"

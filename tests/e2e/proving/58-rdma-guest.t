@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter over verbs, on soft RoCE: the same tools between two programs of one guest as over loopback
 # (55-pvrdma.t), events too, and the host's objects gone with the guest.
+# lab: --rdma
 here=$(dirname "$(realpath "$0")")
 . "${here%/proving}/lib.sh"
 . "${here%/proving}/rdma.sh"
