@@ -13,7 +13,7 @@ need_network() { [ -n "$own_network" ] || { skip "$1" 'no network namespace of i
 
 # serve_transfers: net-peer at port 7001, iperf3 at 7002; transfers of the sizes $small and of $mib bytes.
 serve_transfers() {
-    export peer=$(realpath "$here/net-peer") mib=$((1 << 20)) small=1,1447,1448,1449,65535,65536,65537,200000
+    export peer=$(realpath "$(dirname "${BASH_SOURCE[0]}")/net-peer") mib=$((1 << 20)) small=1,1447,1448,1449,65535,65536,65537,200000
     "$peer" serve 7001 >"$work/server.log" 2>&1 &
     iperf3 -s -p 7002 >"$work/iperf.log" 2>&1 &
     export functions=$work/functions

@@ -1,9 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio consoles (hvc) on each backend, with the stock virtio_console driver, beside a command's own ports.
-#
-# Not passed yet: in the lab, an echo on a socket has twice hung the guest in virtio_console's loop for its output to be
-# taken (interrupts off). Output alone does not show it, nor a thread that plays the driver on the same device code.
+# A terminal's settings last as long as somebody has it open: with the guest's echo on, an echo behind the port would go on for ever.
 . "$(dirname "$0")/../lib.sh"
 cd "$work" || exit 1
 guest_timeout=60
@@ -12,12 +10,12 @@ guest_timeout=60
 echo_on() { wait_for 60 test -e "$2" && exec socat "$1" EXEC:cat; }
 
 in_guest 'file' --device=virtio-console,type=file,path=console.file <<'END'
-check 'lines are written' 'stty -F /dev/hvc0 raw -echo; seq 1000 >/dev/hvc0'
+check 'lines are written' 'exec 3<>/dev/hvc0; stty raw -echo <&3; seq 1000 >&3'
 END
 check 'file: it has the lines' 'seq 1000 | cmp - console.file'
 
 echoes='
-stty -F /dev/hvc0 raw -echo && exec 3<>/dev/hvc0 || exit 1
+exec 3<>/dev/hvc0 && stty raw -echo <&3 || exit 1
 for i in 1 2 3 4 5 6 7 8; do
     head -c 768 /dev/urandom | base64 -w 0 >sent && cat sent >&3 && timeout 20 head -c 1024 <&3 >back
     cmp sent back || exit 1
