@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio consoles (hvc) on each backend, with the stock virtio_console driver, beside a command's own ports.
 # A terminal's settings last as long as somebody has it open: with the guest's echo on, an echo behind the port would go on for ever.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 guest_timeout=60
 

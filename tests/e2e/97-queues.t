@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Several queues a device, with as many CPUs: a disk and a tap. In the lab it may run into the emulator's fault
 # (docs/testing.md).
-. "$(dirname "$0")/../network.sh"
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/network.sh"
+. "$(dirname "$0")/lib.sh"
 cd "$work" || exit 1
 serve_transfers
 tap=
