@@ -279,7 +279,6 @@ static void test_a_client_that_does_not_read(struct fixture *f, gconstpointer da
 static void test_too_many_clients(struct fixture *f, gconstpointer data)
 {
     int fds[CONTROL_MAX_CLIENTS];
-    g_autofree char *line = NULL;
 
     skip_greeting(f);
     for (unsigned i = 0; i < CONTROL_MAX_CLIENTS; i++) {

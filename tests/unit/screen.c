@@ -84,7 +84,6 @@ static void test_no_screen(void)
 
 static void test_dark_screens(void)
 {
-    g_autofree char *text = NULL;
     struct fixture f;
     JsonNode *node;
 
