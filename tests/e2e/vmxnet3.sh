@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What the scripts of vmxnet3 share: a network namespace of their own, servers in it, and functions for the
-# guests. To be sourced first, after lib.sh.
+# What the scripts of vmxnet3 share: servers in their network namespace (network.sh), and functions for the guests.
+# To be sourced after lib.sh.
 guest_timeout=150
 cd "$work" || exit 1
 
-ip link set lo up
 serve() { socat "TCP-LISTEN:$1,fork,reuseaddr" "SYSTEM:$2" & }
 head -c 4M /dev/urandom >data
 sum=$(sha256sum <data)

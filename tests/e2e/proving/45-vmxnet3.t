@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # vmxnet3 with its stock driver on user networking, and between two guests: addresses, data both ways
 # compared by checksum, counters. In a network namespace of its own.
-if [ -z "${LODGE_E2E_NET-}" ]; then
-    unshare -n true 2>/dev/null || { echo '1..0 # SKIP no network namespace of its own (not root?)'; exit 0; }
-    LODGE_E2E_NET=1 exec unshare -n -- "$0" "$@"
-fi
+. "$(dirname "$0")/../network.sh"
 . "$(dirname "$0")/../lib.sh"
+need_network 'vmxnet3'
 . "$(dirname "$0")/../vmxnet3.sh"
 
 in_guest user --net=type=user,model=vmxnet3 -esum -efunctions <<'END'

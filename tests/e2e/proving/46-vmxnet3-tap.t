@@ -3,11 +3,9 @@
 # vmxnet3 with its stock driver on a tap: data both ways compared by checksum, offloads, VLANs, MTU 9000,
 # ring sizes, link changes and pauses under traffic, unbind and bind, the module unloaded under traffic. In
 # a network namespace of its own.
-if [ -z "${LODGE_E2E_NET-}" ]; then
-    unshare -n true 2>/dev/null || { echo '1..0 # SKIP no network namespace of its own (not root?)'; exit 0; }
-    LODGE_E2E_NET=1 exec unshare -n -- "$0" "$@"
-fi
+. "$(dirname "$0")/../network.sh"
 . "$(dirname "$0")/../lib.sh"
+need_network 'vmxnet3'
 . "$(dirname "$0")/../vmxnet3.sh"
 
 ip tuntap add lodge0 mode tap && ip link set lodge0 mtu 9000 up && ip addr add 10.77.0.1/24 dev lodge0
