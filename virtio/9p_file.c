@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(p9_lopen, "%s fid=%u flags=%#o", (const char *name, unsigned fid, unsigned flags), name,
@@ -257,9 +258,8 @@ static int read_xattr(struct p9_call *call, struct p9_xattr *xattr, uint64_t off
         return -EBADF;
     }
     if (offset < xattr->filled) {
-        call->direct =
-            p9_iov_from_buffer(call->message->in, call->message->in_count, P9_HEADER_SIZE + 4,
-                               xattr->value + offset, MIN(count, xattr->filled - offset));
+        call->direct = iov_write(call->message->in, call->message->in_count, P9_HEADER_SIZE + 4,
+                                 xattr->value + offset, MIN(count, xattr->filled - offset));
     }
     return 0;
 }
@@ -269,8 +269,8 @@ static int read_file(struct p9_call *call, const struct p9_use *use, uint64_t of
                      uint32_t count)
 {
     size_t size = count;
-    unsigned pieces = p9_iov_slice(call->message->in, call->message->in_count, P9_HEADER_SIZE + 4,
-                                   &size, call->worker->iov, IOV_MAX);
+    unsigned pieces = iov_slice(call->message->in, call->message->in_count, P9_HEADER_SIZE + 4,
+                                &size, call->worker->iov, IOV_MAX);
     ssize_t done;
 
     if (use->open->is_directory) {
@@ -326,8 +326,8 @@ static int write_xattr(struct p9_call *call, struct p9_xattr *xattr, uint64_t of
     }
     pthread_mutex_lock(&xattr->lock);
     if (offset == xattr->filled && count <= xattr->size - xattr->filled) {
-        xattr->filled += p9_iov_to_buffer(call->message->out, call->message->out_count,
-                                          WRITE_HEADER, xattr->value + offset, count);
+        xattr->filled += iov_read(call->message->out, call->message->out_count, WRITE_HEADER,
+                                  xattr->value + offset, count);
         *written = count;
         ret = 0;
     }
@@ -339,8 +339,8 @@ static int write_file(struct p9_call *call, const struct p9_use *use, uint64_t o
                       uint32_t count, uint32_t *written)
 {
     size_t size = count;
-    unsigned pieces = p9_iov_slice(call->message->out, call->message->out_count, WRITE_HEADER,
-                                   &size, call->worker->iov, IOV_MAX);
+    unsigned pieces = iov_slice(call->message->out, call->message->out_count, WRITE_HEADER, &size,
+                                call->worker->iov, IOV_MAX);
     ssize_t done;
 
     if (use->open->is_directory) {

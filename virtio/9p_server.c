@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(p9_request, "%s %s tag=%u size=%u",
@@ -165,7 +166,7 @@ void p9_server_get_stats(struct p9_server *server, struct p9_stats *stats)
 int p9_message_begin(struct p9_message *message)
 {
     uint8_t header[P9_HEADER_SIZE + 2] = {0};
-    size_t size = p9_iov_to_buffer(message->out, message->out_count, 0, header, sizeof(header));
+    size_t size = iov_read(message->out, message->out_count, 0, header, sizeof(header));
     struct p9_reader reader = {.next = header, .end = header + size};
 
     message->size = p9_read_u32(&reader);
@@ -200,8 +201,8 @@ static int copy_request(struct p9_call *call)
     if (wanted > sizeof(call->worker->request)) {
         return -EMSGSIZE;
     }
-    wanted = p9_iov_to_buffer(message->out, message->out_count, P9_HEADER_SIZE,
-                              call->worker->request, wanted);
+    wanted =
+        iov_read(message->out, message->out_count, P9_HEADER_SIZE, call->worker->request, wanted);
     call->reader.next = call->worker->request;
     call->reader.end = call->worker->request + wanted;
     return 0;
@@ -263,7 +264,7 @@ size_t p9_server_handle(struct p9_server *server, struct p9_worker *worker,
     p9_write_u32(&header, size);
     p9_write_u8(&header, ret < 0 ? P9_RLERROR : message->type + 1);
     p9_write_u16(&header, message->tag);
-    p9_iov_from_buffer(message->in, message->in_count, 0, worker->reply, body);
+    iov_write(message->in, message->in_count, 0, worker->reply, body);
     __atomic_fetch_add(&server->requests, 1, __ATOMIC_RELAXED);
     trace_p9_reply(server->name, p9_type_name(message->type), message->tag, size, -ret);
     return size;

@@ -141,68 +141,6 @@ void p9_write_qid(struct p9_writer *writer, const struct p9_qid *qid)
     p9_write_u64(writer, qid->path);
 }
 
-/* ---- pieces ---- */
-
-unsigned p9_iov_slice(const struct iovec *iov, unsigned count, size_t offset, size_t *size,
-                      struct iovec *out, unsigned max)
-{
-    size_t covered = 0;
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < count && n < max && covered < *size; i++) {
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        out[n].iov_base = (uint8_t *)iov[i].iov_base + offset;
-        out[n].iov_len = MIN(iov[i].iov_len - offset, *size - covered);
-        covered += out[n++].iov_len;
-        offset = 0;
-    }
-    *size = covered;
-    return n;
-}
-
-size_t p9_iov_to_buffer(const struct iovec *iov, unsigned count, size_t offset, void *buffer,
-                        size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t n;
-
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        n = MIN(iov[i].iov_len - offset, size - done);
-        memcpy((uint8_t *)buffer + done, (const uint8_t *)iov[i].iov_base + offset, n);
-        done += n;
-        offset = 0;
-    }
-    return done;
-}
-
-size_t p9_iov_from_buffer(const struct iovec *iov, unsigned count, size_t offset,
-                          const void *buffer, size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t n;
-
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        n = MIN(iov[i].iov_len - offset, size - done);
-        memcpy((uint8_t *)iov[i].iov_base + offset, (const uint8_t *)buffer + done, n);
-        done += n;
-        offset = 0;
-    }
-    return done;
-}
-
 const char *p9_type_name(uint8_t type)
 {
     static const char *const names[128] = {

@@ -137,16 +137,6 @@ static inline size_t p9_room(const struct p9_writer *writer)
     return writer->end - writer->next;
 }
 
-/* Copies up to @size bytes from (to) the pieces, from byte @offset on; returns how many. */
-size_t p9_iov_to_buffer(const struct iovec *iov, unsigned count, size_t offset, void *buffer,
-                        size_t size);
-size_t p9_iov_from_buffer(const struct iovec *iov, unsigned count, size_t offset,
-                          const void *buffer, size_t size);
-/* The pieces of [offset, offset + *size) as new pieces at @out (room for @max); *size shrinks to what
- * they cover. Returns how many. */
-unsigned p9_iov_slice(const struct iovec *iov, unsigned count, size_t offset, size_t *size,
-                      struct iovec *out, unsigned max);
-
 const char *p9_type_name(uint8_t type); /* "Twalk"; "T?" for one that is not a request */
 
 #endif

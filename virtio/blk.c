@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "backends/block/block.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_blk_request, "%s queue=%u type=%u sector=%" PRIu64 " bytes=%" PRIu64,
@@ -350,16 +351,7 @@ static int start_ranges(struct blk_request *request, unsigned piece, uint64_t by
 /* Not terminated when it fills all 20 bytes (5.2.6.1). Returns how many were written. */
 static uint64_t give_serial(struct blk_request *request, struct iovec *in, unsigned count)
 {
-    const char *serial = request->queue->blk->serial;
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < VIRTIO_BLK_ID_BYTES; i++) {
-        size_t n = MIN(in[i].iov_len, VIRTIO_BLK_ID_BYTES - done);
-
-        memcpy(in[i].iov_base, serial + done, n);
-        done += n;
-    }
-    return done;
+    return iov_write(in, count, 0, request->queue->blk->serial, VIRTIO_BLK_ID_BYTES);
 }
 
 /* Takes header and status out of a chain and starts it. False: the driver broke the format. */

@@ -34,6 +34,7 @@
 #include <linux/virtio_ids.h>
 #include <string.h>
 
+#include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/state.h"
 #include "vmm/trace.h"
@@ -151,32 +152,6 @@ static struct virtq *port_tx(struct console_port *port)
 #define guest_error(console, ...)                                                                  \
     log_guest(&(console)->vdev.device->guest_errors, console_name(console), __VA_ARGS__)
 
-/* ---- pieces ---- */
-
-/* Copies @size bytes from @offset of the readable (@in false) or to the writable part. */
-static size_t copy_pieces(struct virtq_element *element, bool in, uint64_t offset, uint8_t *data,
-                          size_t size)
-{
-    const struct iovec *iov = in ? virtq_in(element) : virtq_out(element);
-    unsigned count = in ? element->in_count : element->out_count;
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        size_t part = MIN(iov[i].iov_len - offset, size - done);
-        if (in)
-            memcpy((uint8_t *)iov[i].iov_base + offset, data + done, part);
-        else
-            memcpy(data + done, (uint8_t *)iov[i].iov_base + offset, part);
-        done += part;
-        offset = 0;
-    }
-    return done;
-}
-
 /* ---- control messages to the driver ---- */
 
 /* False: the driver has no buffer for it. */
@@ -199,7 +174,8 @@ static bool send_control(struct console *console, unsigned port, uint16_t event,
         guest_error(console, "no room for a control message of %zu bytes", size);
         size = 0;
     }
-    virtq_push(vq, console->element, copy_pieces(console->element, true, 0, data, size));
+    virtq_push(vq, console->element,
+               iov_write(virtq_in(console->element), console->element->in_count, 0, data, size));
     return true;
 }
 
@@ -285,7 +261,7 @@ static bool output_chain(struct console_port *port, struct virtq_element *elemen
         if (!*chunks)
             return false;
         --*chunks;
-        size = copy_pieces(element, false, port->tx_done, data, size);
+        size = iov_read(virtq_out(element), element->out_count, port->tx_done, data, size);
         port->in_tx = true;
         taken =
             port->ops && port->ops->receive ? port->ops->receive(port->opaque, data, size) : size;
@@ -367,7 +343,8 @@ size_t console_port_write(struct console_port *port, const uint8_t *data, size_t
             port->starved = true;
             break;
         }
-        part = copy_pieces(console->element, true, 0, (uint8_t *)data + done, size - done);
+        part = iov_write(virtq_in(console->element), console->element->in_count, 0,
+                         (uint8_t *)data + done, size - done);
         virtq_push(vq, console->element, part);
         done += part;
     }
@@ -474,8 +451,8 @@ static void control_output(struct console *console)
     do {
         virtq_disable_notify(vq);
         while (left && virtq_pop(vq, console->element) > 0) {
-            size_t size =
-                copy_pieces(console->element, false, 0, (uint8_t *)&message, sizeof(message));
+            size_t size = iov_read(virtq_out(console->element), console->element->out_count, 0,
+                                   &message, sizeof(message));
             left--;
             /* Before its callbacks use the element for something else. */
             virtq_push(vq, console->element, 0);

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "virtio/gpu_virgl.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_command, "%s queue=%u type=0x%x flags=0x%x fence=%" G_GUINT64_FORMAT,
@@ -105,42 +106,13 @@ static struct virtio_gpu *to_gpu(struct virtio_device *vdev)
 
 /* ---- commands and responses ---- */
 
-size_t gpu_read_command(const struct virtq_element *element, uint64_t offset, void *data,
-                        size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < element->out_count && done < size; i++) {
-        const struct iovec *iov = &element->iov[i];
-        size_t part;
-
-        if (offset >= iov->iov_len) {
-            offset -= iov->iov_len;
-            continue;
-        }
-        part = MIN(iov->iov_len - offset, size - done);
-        memcpy((uint8_t *)data + done, (const uint8_t *)iov->iov_base + offset, part);
-        done += part;
-        offset = 0;
-    }
-    return done;
-}
-
 static void respond(struct virtio_gpu *gpu, unsigned queue, const struct virtq_element *element,
                     const void *reply, size_t size)
 {
-    size_t done = 0;
-
     if (dma_allowed(gpu->vdev.dma, DMA_FROM_DEVICE))
         size = 0; /* bus mastering went off meanwhile */
-    for (unsigned i = 0; i < element->in_count && done < size; i++) {
-        const struct iovec *iov = &element->iov[element->out_count + i];
-        size_t part = MIN(iov->iov_len, size - done);
-
-        memcpy(iov->iov_base, (const uint8_t *)reply + done, part);
-        done += part;
-    }
-    virtq_push(virtio_device_queue(&gpu->vdev, queue), element, done);
+    size = iov_write(element->iov + element->out_count, element->in_count, 0, reply, size);
+    virtq_push(virtio_device_queue(&gpu->vdev, queue), element, size);
 }
 
 void gpu_respond_control(struct virtio_gpu *gpu, const struct virtq_element *element,
@@ -185,7 +157,7 @@ static void carry_out(struct virtio_gpu *gpu, unsigned queue, const struct virtq
     memset(command, 0, sizeof(*command));
     command->element = element;
     command->reply_size = sizeof(command->reply.hdr);
-    size = gpu_read_command(element, 0, command, fixed);
+    size = iov_read(element->iov, element->out_count, 0, command, fixed);
     trace_virtio_gpu_command(gpu->vdev.device->name, queue, GUINT32_FROM_LE(command->hdr.type),
                              GUINT32_FROM_LE(command->hdr.flags),
                              GUINT64_FROM_LE(command->hdr.fence_id));

@@ -193,10 +193,6 @@ void gpu_respond_control(struct virtio_gpu *gpu, const struct virtq_element *ele
                          const void *reply, size_t size);
 void gpu_flush_control(struct virtio_gpu *gpu);
 
-/* Copies [offset, offset + size) of the part that the device reads; how much there was. */
-size_t gpu_read_command(const struct virtq_element *element, uint64_t offset, void *data,
-                        size_t size);
-
 /* ---- gpu_resource.c ---- */
 
 struct gpu_resource *gpu_find_resource(struct virtio_gpu *gpu, uint32_t id);

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 
 #include "virtio/gpu_virgl.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_resource,
@@ -253,7 +254,7 @@ static struct virtio_gpu_mem_entry *read_entries(struct virtio_gpu *gpu,
     if (count <= GPU_MAX_ENTRIES && backing_charge(count) <= gpu->memory - gpu->used)
         entries = g_try_malloc(size);
     if (entries)
-        gpu_read_command(command->element, command->size, entries, size);
+        iov_read(command->element->iov, command->element->out_count, command->size, entries, size);
     else
         *response = gpu_over_budget(gpu, id, backing_charge(count));
     return entries;

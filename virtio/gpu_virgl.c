@@ -32,6 +32,7 @@
 #include <virglrenderer.h>
 
 #include "backends/display/library.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_gpu_context, "%s context=%u %s",
@@ -353,7 +354,8 @@ uint32_t gpu_submit(struct virtio_gpu *gpu, struct gpu_command *command)
     if (size > MAX_SUBMIT || !(words = g_try_malloc(size)))
         return gpu_error(gpu, ERR_OUT_OF_MEMORY, "submit: %u bytes of commands, at most %u", size,
                          MAX_SUBMIT);
-    if (gpu_read_command(command->element, command->size, words, size) != size)
+    if (iov_read(command->element->iov, command->element->out_count, command->size, words, size) !=
+        size)
         return gpu_error(gpu, ERR_INVALID_PARAMETER, "submit: not all of it is there");
     gpu->turn_left = 0; /* drawing may have taken long: viewers that wait come first */
     ret = lib.virgl_renderer_submit_cmd(words, context, size / sizeof(*words));

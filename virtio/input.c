@@ -35,6 +35,7 @@
 
 #include "backends/display/display.h"
 #include "virtio/input_private.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/state.h"
 #include "vmm/trace.h"
@@ -175,20 +176,6 @@ static unsigned first_group(const struct virtio_input *in)
     return 0;
 }
 
-static void scatter(struct virtq_element *element, const struct virtio_input_event *event)
-{
-    const uint8_t *data = (const uint8_t *)event;
-    size_t left = EVENT_BYTES;
-
-    for (unsigned i = 0; i < element->in_count && left; i++) {
-        size_t part = MIN(left, virtq_in(element)[i].iov_len);
-
-        memcpy(virtq_in(element)[i].iov_base, data, part);
-        data += part;
-        left -= part;
-    }
-}
-
 /* Pops buffers until @count are at hand: whether they are. Those that are too few stay at hand: given
  * back, they would keep the driver from ringing when it adds the next. */
 static bool find_buffers(struct virtio_input *in, struct virtq *vq, unsigned count)
@@ -214,7 +201,7 @@ static void send(struct virtio_input *in, struct virtq *vq, unsigned count)
         trace_virtio_input_event(name_of(in), type, code, value);
         note(&in->told, type, code, value);
         in->torn = type != EV_SYN;
-        scatter(buffer, &event);
+        iov_write(virtq_in(buffer), buffer->in_count, 0, &event, EVENT_BYTES);
         virtq_push(vq, buffer, EVENT_BYTES);
         memmove(in->buffers, in->buffers + 1, --in->buffer_count * sizeof(in->buffers[0]));
         in->buffers[in->buffer_count] = buffer;
@@ -455,19 +442,10 @@ static const struct display_input_ops input_ops = {on_event};
 static void on_status(struct virtio_input *in, struct virtq_element *element)
 {
     struct virtio_input_event event;
-    uint8_t *data = (uint8_t *)&event;
-    size_t left = EVENT_BYTES;
     unsigned type, code;
     int32_t value;
 
-    for (unsigned i = 0; i < element->out_count && left; i++) {
-        size_t part = MIN(left, virtq_out(element)[i].iov_len);
-
-        memcpy(data, virtq_out(element)[i].iov_base, part);
-        data += part;
-        left -= part;
-    }
-    if (left) {
+    if (iov_read(virtq_out(element), element->out_count, 0, &event, EVENT_BYTES) < EVENT_BYTES) {
         log_guest(&in->vdev.device->guest_errors, name_of(in),
                   "a status of %" G_GUINT64_FORMAT " bytes ignored: an event has %zu",
                   element->out_bytes, EVENT_BYTES);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "virtio/net_private.h"
+#include "vmm/iov.h"
 #include "vmm/state.h"
 #include "vmm/trace.h"
 
@@ -235,10 +236,10 @@ static bool answer_one(struct virtio_net *vnet, struct virtq *vq)
         virtio_device_needs_reset(&vnet->vdev, "control command without room for its ack");
         return false;
     }
-    size = net_iov_read(virtq_out(element), element->out_count, 0, bytes, sizeof(bytes));
+    size = iov_read(virtq_out(element), element->out_count, 0, bytes, sizeof(bytes));
     ack = run_command(vnet, bytes, size) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
     trace_virtio_net_control(vnet->vdev.device->name, bytes[0], bytes[1], size, ack);
-    net_iov_write(virtq_in(element), element->in_count, 0, &ack, 1);
+    iov_write(virtq_in(element), element->in_count, 0, &ack, 1);
     virtq_push(vq, element, 1);
     virtq_flush(vq);
     return true;

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "virtio/net_private.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(virtio_net_transmit, "%s pair=%u bytes=%zd",
@@ -194,12 +195,12 @@ static void finish_header(struct virtio_net *vnet, struct net_receive_queue *que
     uint16_t number = htole16(buffers);
     uint8_t flags = 0;
 
-    net_iov_write(pieces, queue->piece_count, offsetof(struct virtio_net_hdr_v1, num_buffers),
-                  &number, sizeof(number));
+    iov_write(pieces, queue->piece_count, offsetof(struct virtio_net_hdr_v1, num_buffers), &number,
+              sizeof(number));
     /* A driver that knows nothing of checksums must find no flags (5.1.6.4.1). */
     if (!vnet->net->receive.checksum)
-        net_iov_write(pieces, queue->piece_count, offsetof(struct virtio_net_hdr_v1, flags), &flags,
-                      sizeof(flags));
+        iov_write(pieces, queue->piece_count, offsetof(struct virtio_net_hdr_v1, flags), &flags,
+                  sizeof(flags));
 }
 
 /* Pushes the buffers that @bytes of a frame fill; the others stay posted. */
@@ -235,7 +236,7 @@ static bool wanted(const struct virtio_net *vnet, const struct iovec *iov, unsig
         return false;
     bytes = MIN(bytes - NET_HEADER_SIZE, sizeof(head));
     return vnet->filter.promiscuous ||
-           net_filter_accepts(vnet, head, net_iov_read(iov, count, NET_HEADER_SIZE, head, bytes));
+           net_filter_accepts(vnet, head, iov_read(iov, count, NET_HEADER_SIZE, head, bytes));
 }
 
 enum received { RECEIVED, NOTHING, NO_BUFFERS, STOPPED };
@@ -255,7 +256,7 @@ static enum received deliver_held(struct virtio_net *vnet, struct net_receive_qu
     if (posting == BROKEN)
         return STOPPED;
     if (room >= queue->held_bytes) {
-        net_iov_write(first_pieces(queue), queue->piece_count, 0, queue->held, queue->held_bytes);
+        iov_write(first_pieces(queue), queue->piece_count, 0, queue->held, queue->held_bytes);
         push_frame(vnet, queue, vq, pair, queue->held_bytes);
         queue->held_bytes = 0;
         return RECEIVED;

@@ -13,6 +13,7 @@
  * are one piece. Flush has nothing to do: what is written is not meant to last.
  */
 #include "backends/block/driver.h"
+#include "vmm/iov.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,28 +108,15 @@ static struct snapshot_request *take(struct snapshot *snapshot)
 static void slice(struct snapshot_request *request, uint64_t length)
 {
     const struct block_request *above = request->above;
-    uint64_t skip = request->done;
-    unsigned count = 0;
+    size_t bytes = length;
 
     if (request->iov_max < above->iov_count) {
         request->iov_max = above->iov_count;
         request->iov = g_renew(struct iovec, request->iov, request->iov_max);
     }
-    for (unsigned i = 0; i < above->iov_count && length; i++) {
-        struct iovec piece = above->iov[i];
-
-        if (skip >= piece.iov_len) {
-            skip -= piece.iov_len;
-            continue;
-        }
-        piece.iov_base = (uint8_t *)piece.iov_base + skip;
-        piece.iov_len = MIN(piece.iov_len - skip, length);
-        skip = 0;
-        length -= piece.iov_len;
-        request->iov[count++] = piece;
-    }
     request->below.iov = request->iov;
-    request->below.iov_count = count;
+    request->below.iov_count = iov_slice(above->iov, above->iov_count, request->done, &bytes,
+                                         request->iov, request->iov_max);
 }
 
 /* Starts what comes next of a request. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 
 #define SEND_BUFFER (1 << 20)
 #define MAX_PIECES  1024u /* IOV_MAX */
@@ -63,10 +64,11 @@ static ssize_t dgram_receive(struct net *net, unsigned queue, const struct iovec
     static const struct virtio_net_hdr_v1 header = {.num_buffers = 1};
     struct dgram *dgram = (struct dgram *)net;
     struct msghdr message = {.msg_iov = dgram->pieces};
+    size_t room = SIZE_MAX;
     ssize_t got;
     int errors = 0;
 
-    message.msg_iovlen = net_iov_skip(iov, count, NET_HEADER_SIZE, dgram->pieces, MAX_PIECES);
+    message.msg_iovlen = iov_slice(iov, count, NET_HEADER_SIZE, &room, dgram->pieces, MAX_PIECES);
     /* An error is one of a frame that was sent earlier; reading it takes it away. */
     do {
         got = recvmsg(dgram->fd, &message, MSG_DONTWAIT);
@@ -75,7 +77,7 @@ static ssize_t dgram_receive(struct net *net, unsigned queue, const struct iovec
         return 0;
     if (got < (ssize_t)NET_MIN_FRAME || message.msg_flags & MSG_TRUNC)
         return -EMSGSIZE;
-    net_iov_write(iov, count, 0, &header, NET_HEADER_SIZE);
+    iov_write(iov, count, 0, &header, NET_HEADER_SIZE);
     return NET_HEADER_SIZE + got;
 }
 

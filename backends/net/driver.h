@@ -34,11 +34,7 @@ static inline void net_writable(struct net *net, unsigned queue)
 }
 void net_set_link(struct net *net, bool up);
 
-/* ---- pieces (frames.c) ---- */
-
-/* The pieces without their first @skip bytes, in @out with room for @max; how many. */
-unsigned net_iov_skip(const struct iovec *iov, unsigned count, size_t skip, struct iovec *out,
-                      unsigned max);
+/* ---- frames in pieces (frames.c) ---- */
 
 /*
  * A frame that is to be sent, out of the guest's pieces into @frame (NET_MAX_FRAME bytes): its length,

@@ -10,96 +10,19 @@
 #include <string.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 
 #define QUEUE_WRAP UINT32_MAX
-
-/* ---- pieces ---- */
-
-size_t net_iov_size(const struct iovec *iov, unsigned count)
-{
-    size_t size = 0;
-
-    for (unsigned i = 0; i < count; i++)
-        size += iov[i].iov_len;
-    return size;
-}
-
-size_t net_iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buffer, size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t part;
-
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        part = MIN(iov[i].iov_len - skip, size - done);
-        memcpy((uint8_t *)buffer + done, (uint8_t *)iov[i].iov_base + skip, part);
-        done += part;
-        skip = 0;
-    }
-    return done;
-}
-
-size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *data,
-                     size_t size)
-{
-    size_t done = 0;
-
-    for (unsigned i = 0; i < count && done < size; i++) {
-        size_t part;
-
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        part = MIN(iov[i].iov_len - skip, size - done);
-        memcpy((uint8_t *)iov[i].iov_base + skip, (const uint8_t *)data + done, part);
-        done += part;
-        skip = 0;
-    }
-    return done;
-}
-
-unsigned net_iov_skip(const struct iovec *iov, unsigned count, size_t skip, struct iovec *out,
-                      unsigned max)
-{
-    unsigned used = 0;
-
-    for (unsigned i = 0; i < count && used < max; i++) {
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        out[used].iov_base = (uint8_t *)iov[i].iov_base + skip;
-        out[used++].iov_len = iov[i].iov_len - skip;
-        skip = 0;
-    }
-    return used;
-}
-
-struct iovec *net_iov_drop(struct iovec *iov, unsigned *count, size_t skip)
-{
-    for (; *count && skip >= iov->iov_len; iov++, --*count)
-        skip -= iov->iov_len;
-    if (*count) {
-        iov->iov_base = (uint8_t *)iov->iov_base + skip;
-        iov->iov_len -= skip;
-    }
-    return iov;
-}
 
 ssize_t net_frame_take(const struct iovec *iov, unsigned count, struct virtio_net_hdr_v1 *header,
                        uint8_t *frame)
 {
-    size_t size = net_iov_size(iov, count);
+    size_t size = iov_size(iov, count);
 
     if (size < NET_HEADER_SIZE + NET_MIN_FRAME || size > NET_HEADER_SIZE + NET_MAX_FRAME)
         return -EINVAL;
-    net_iov_read(iov, count, 0, header, NET_HEADER_SIZE);
-    return net_iov_read(iov, count, NET_HEADER_SIZE, frame, size - NET_HEADER_SIZE);
+    iov_read(iov, count, 0, header, NET_HEADER_SIZE);
+    return iov_read(iov, count, NET_HEADER_SIZE, frame, size - NET_HEADER_SIZE);
 }
 
 /* ---- frames that wait ---- */
@@ -194,10 +117,10 @@ ssize_t net_queue_pop(struct net_queue *queue, const struct virtio_net_hdr_v1 *h
     queue->frames--;
     queue->used -= record_size(length);
     queue->head = (at + record_size(length)) % queue->size;
-    if (net_iov_size(iov, count) < NET_HEADER_SIZE + (size_t)length)
+    if (iov_size(iov, count) < NET_HEADER_SIZE + (size_t)length)
         return -EMSGSIZE;
-    net_iov_write(iov, count, 0, header, NET_HEADER_SIZE);
-    net_iov_write(iov, count, NET_HEADER_SIZE, frame, length);
+    iov_write(iov, count, 0, header, NET_HEADER_SIZE);
+    iov_write(iov, count, NET_HEADER_SIZE, frame, length);
     return NET_HEADER_SIZE + length;
 }
 

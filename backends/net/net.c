@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
 
@@ -228,7 +229,7 @@ bool net_load(struct net *net, const uint8_t *data, size_t size, GError **error)
 
 static ssize_t null_send(struct net *net, unsigned queue, const struct iovec *iov, unsigned count)
 {
-    return net_iov_size(iov, count);
+    return iov_size(iov, count);
 }
 
 static ssize_t null_receive(struct net *net, unsigned queue, const struct iovec *iov,

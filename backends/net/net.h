@@ -73,18 +73,6 @@ struct net {
     uint64_t tx_frames, rx_frames, tx_bytes, rx_bytes, dropped;
 };
 
-/* Pieces and one buffer: how large they are together, and copying from byte @skip of them on; both
- * return the bytes copied, fewer than @size when the pieces end. */
-size_t net_iov_size(const struct iovec *iov, unsigned count);
-size_t net_iov_read(const struct iovec *iov, unsigned count, size_t skip, void *buffer,
-                    size_t size);
-size_t net_iov_write(const struct iovec *iov, unsigned count, size_t skip, const void *data,
-                     size_t size);
-
-/* Takes the first @skip bytes off the pieces, in place: the first that is left, and in *@count how many
- * are. */
-struct iovec *net_iov_drop(struct iovec *iov, unsigned *count, size_t skip);
-
 /* The keys of a net backend: part of the option table of every network interface. */
 #define NET_OPTIONS                                                                                \
     {"type",                                                                                       \

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
 
@@ -46,7 +47,7 @@ static void record_frame(struct pcap *pcap, const struct iovec *iov, unsigned co
         head[2] = length;
         head[3] = size - NET_HEADER_SIZE;
         memcpy(pcap->record, head, sizeof(head));
-        net_iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
+        iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
         written = write(pcap->fd, pcap->record, sizeof(head) + length);
         if (written != (ssize_t)(sizeof(head) + length)) {
             log_warn("net", "pcap: %s: recording ends", g_strerror(written < 0 ? errno : ENOSPC));

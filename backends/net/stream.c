@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 
 #define RETRY_NS     INT64_C(1000000000)
@@ -112,7 +113,7 @@ static int append(struct stream *stream, const struct iovec *iov, unsigned count
 
     if (end + length > OUT_BUFFER)
         return -ENOBUFS;
-    net_iov_read(iov, count, skip, stream->out + end, length);
+    iov_read(iov, count, skip, stream->out + end, length);
     stream->out_used += length;
     return 0;
 }
@@ -190,10 +191,10 @@ static ssize_t take_frame(struct stream *stream, size_t length, const struct iov
 
     stream->in_start += LENGTH_BYTES + length;
     stream->in_used -= LENGTH_BYTES + length;
-    if (length < NET_MIN_FRAME || net_iov_size(iov, count) < NET_HEADER_SIZE + length)
+    if (length < NET_MIN_FRAME || iov_size(iov, count) < NET_HEADER_SIZE + length)
         return -EMSGSIZE;
-    net_iov_write(iov, count, 0, &header, NET_HEADER_SIZE);
-    net_iov_write(iov, count, NET_HEADER_SIZE, frame, length);
+    iov_write(iov, count, 0, &header, NET_HEADER_SIZE);
+    iov_write(iov, count, NET_HEADER_SIZE, frame, length);
     return NET_HEADER_SIZE + length;
 }
 

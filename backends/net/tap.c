@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 
 #define MAX_PIECES 1024u /* IOV_MAX */
@@ -102,7 +103,7 @@ static ssize_t read_checked(int fd, const struct iovec *iov, unsigned count, siz
 static ssize_t tap_receive(struct net *net, unsigned index, const struct iovec *iov, unsigned count)
 {
     struct tap_queue *queue = &((struct tap *)net)->queues[index];
-    size_t room = net_iov_size(iov, count);
+    size_t room = iov_size(iov, count);
     ssize_t got;
 
     do {

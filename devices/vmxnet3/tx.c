@@ -22,6 +22,7 @@
 
 #include "backends/net/packet.h"
 #include "devices/vmxnet3/private.h"
+#include "vmm/iov.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(vmxnet3_transmit, "%s queue=%u descriptors=%u bytes=%zd",
@@ -196,9 +197,9 @@ static struct iovec *prepare(struct vmxnet3 *v, struct packet *packet, unsigned 
         copy > packet->bytes)
         return NULL;
     *count = packet->count;
-    net_iov_read(pieces, *count, 0, headers, copy);
+    iov_read(pieces, *count, 0, headers, copy);
     if (copy)
-        pieces = net_iov_drop(pieces, count, copy);
+        pieces = iov_drop(pieces, count, copy);
     if (packet->word3 & VMXNET3_TXD_TAG) {
         tag = VLAN_TAG;
         memmove(headers + ADDRESSES + tag, headers + ADDRESSES, copy - ADDRESSES);
@@ -262,7 +263,7 @@ static bool transmit_one(struct vmxnet3 *v, unsigned index)
 
     if (fetch(v, index, &packet) != FETCHED)
         return false;
-    net_iov_read(packet.pieces + 2, packet.count, 0, address, sizeof(address));
+    iov_read(packet.pieces + 2, packet.count, 0, address, sizeof(address));
     pieces = prepare(v, &packet, &count);
     if (pieces && !vmxnet3_link_now(v))
         sent = -ENOTCONN; /* into the void, as from an unplugged card */

@@ -6,6 +6,7 @@
 #include "backends/net/driver.h"
 #include "devices/vmxnet3/private.h"
 #include "tests/device/vmxnet3.h"
+#include "vmm/iov.h"
 
 #define TX_BUFFER 65536u
 
@@ -17,7 +18,7 @@ static ssize_t backend_send(struct net *net, unsigned queue, const struct iovec 
                             unsigned count)
 {
     struct vmxtest_backend *backend = (struct vmxtest_backend *)net;
-    size_t size = net_iov_size(iov, count);
+    size_t size = iov_size(iov, count);
     struct vmxtest_frame *frame;
 
     if (backend->full)
@@ -28,8 +29,8 @@ static ssize_t backend_send(struct net *net, unsigned queue, const struct iovec 
     frame = g_malloc0(sizeof(*frame) + size);
     frame->queue = queue;
     frame->length = size - NET_HEADER_SIZE;
-    net_iov_read(iov, count, 0, &frame->header, NET_HEADER_SIZE);
-    net_iov_read(iov, count, NET_HEADER_SIZE, frame->data, frame->length);
+    iov_read(iov, count, 0, &frame->header, NET_HEADER_SIZE);
+    iov_read(iov, count, NET_HEADER_SIZE, frame->data, frame->length);
     g_queue_push_tail(&backend->sent, frame);
     return size;
 }
@@ -44,8 +45,8 @@ static ssize_t backend_receive(struct net *net, unsigned queue, const struct iov
     if (queue || g_queue_is_empty(&backend->incoming))
         return 0;
     frame = g_queue_pop_head(&backend->incoming);
-    net_iov_write(iov, count, 0, &frame->header, NET_HEADER_SIZE);
-    net_iov_write(iov, count, NET_HEADER_SIZE, frame->data, frame->length);
+    iov_write(iov, count, 0, &frame->header, NET_HEADER_SIZE);
+    iov_write(iov, count, NET_HEADER_SIZE, frame->data, frame->length);
     return NET_HEADER_SIZE + frame->length;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backends/net/driver.h"
+#include "vmm/iov.h"
 
 #define UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4, which older headers lack */
 
@@ -170,8 +171,8 @@ static int collect(void *opaque, const struct iovec *iov, unsigned count, size_t
     uint8_t *bytes = g_malloc(length);
 
     g_assert_cmpuint(count, <=, 2);
-    g_assert_cmpuint(net_iov_size(iov, count), ==, length);
-    net_iov_read(iov, count, 0, bytes, length);
+    g_assert_cmpuint(iov_size(iov, count), ==, length);
+    iov_read(iov, count, 0, bytes, length);
     g_ptr_array_add(output->frames, g_bytes_new_take(bytes, length));
     return output->stop_after == (int)output->frames->len ? -ENOBUFS : 0;
 }
