@@ -7,13 +7,16 @@
  *
  * What soft RoCE (rdma_rxe of Linux 6.1) leaves out is made up for: it does not flush a receive that is
  * posted in ERR, unless it is told ERR again; does not send what was posted in SQD, so that is held back
- * here; and has no COMM_EST event, nor a LAST_WQE_REACHED one when ERR was asked for.
+ * here; has no COMM_EST event, nor a LAST_WQE_REACHED one when ERR was asked for; and takes seven
+ * retries for endless ones, so that with what most programs ask for, a peer that is gone is never noticed.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/rdma/verbs.h"
+
+#define SOFT_MAX_RETRIES 6u /* of soft RoCE: one more would be for ever */
 
 /* ---- address handles ---- */
 
@@ -263,7 +266,7 @@ int verbs_modify_qp(struct rdma_qp *base, const struct rdma_qp_attributes *old, 
         .qkey = a->qkey,
         .path_mtu = (enum ibv_mtu)a->path_mtu,
         .timeout = a->timeout,
-        .retry_cnt = a->retry_count,
+        .retry_cnt = verbs->soft ? MIN(a->retry_count, SOFT_MAX_RETRIES) : a->retry_count,
         .rnr_retry = a->rnr_retry,
         .rq_psn = a->rq_psn,
         .sq_psn = a->sq_psn,

@@ -316,6 +316,30 @@ static void nobody_there_ends_after_the_retries(void)
     pair_tear_down(&p);
 }
 
+/* With the seven retries that nearly all programs ask for, which are not endless ones. */
+static void a_peer_that_goes_is_noticed(void)
+{
+    struct pair p;
+
+    host_set_up(&p.host);
+    pair_create(&p, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rdma_qp_attributes a = usual_attributes(&p.host, rdma_qp_qpn(p.qp[!i]));
+        a.retry_count = 7;
+        connect_as(p.qp[i], &a);
+    }
+    post_recv(&p, 1, 1, 0x10000, 100);
+    post_send(&p, 2, 0x1000, 100);
+    expect_wc(p.cq[0], 2, RDMA_WC_SUCCESS);
+    g_assert_cmpint(rdma_destroy_qp(p.qp[1]), ==, 0);
+    post_send(&p, 3, 0x1000, 100);
+    post_send(&p, 4, 0x1000, 100);
+    expect_wc(p.cq[0], 3, RDMA_WC_RETRY_EXC_ERR);
+    expect_wc(p.cq[0], 4, RDMA_WC_WR_FLUSH_ERR);
+    g_assert_cmpint(state_of(p.qp[0]), ==, RDMA_QPS_ERR);
+    pair_tear_down(&p);
+}
+
 /* ---- states ---- */
 
 static void an_error_flushes_what_is_and_what_comes(void)
@@ -843,6 +867,7 @@ static const struct behaviour {
     {"a-sender-waits-for-a-receive", a_sender_waits_for_a_receive},
     {"waiting-for-a-receive-ends-after-its-retries", waiting_for_a_receive_ends_after_its_retries},
     {"nobody-there-ends-after-the-retries", nobody_there_ends_after_the_retries},
+    {"a-peer-that-goes-is-noticed", a_peer_that_goes_is_noticed},
     {"an-error-flushes-what-is-and-what-comes", an_error_flushes_what_is_and_what_comes},
     {"a-reset-forgets-and-can-be-used-again", a_reset_forgets_and_can_be_used_again},
     {"posting-too-early-is-refused", posting_too_early_is_refused},

@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter over verbs between two guests on one soft RoCE device, each with an address of it: the tools of
-# libibverbs, librdmacm and perftest with a server in one guest and a client in the other; then one of them dies
-# (those two checks have not been seen to pass yet: the client's queue pair on the host stayed in RTS, and sent no more; a run on bare rxe is to tell whose fault that is).
+# libibverbs, librdmacm and perftest with a server in one guest and a client in the other; then one of them dies.
 # lab: --rdma
 here=$(dirname "$(realpath "$0")")
 . "${here%/proving}/lib.sh"
