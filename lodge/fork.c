@@ -27,6 +27,7 @@
 #include "lodge/commands.h"
 #include "lodge/exitcode.h"
 #include "lodge/snapshot.h"
+#include "virtio/9p.h"
 #include "virtio/device.h"
 
 #define MAX_FORKS      1024u
@@ -60,6 +61,18 @@ static void add_address(GByteArray *fields, const uint8_t old[6])
     add_field(fields, text);
 }
 
+/* Then the guest may go on with what it has cached of them. */
+static bool shares_are_unchanged(const struct machine *machine)
+{
+    for (guint i = 0; i < machine->entries->len; i++) {
+        const struct machine_device *entry = g_ptr_array_index(machine->entries, i);
+
+        if (!strcmp(entry->type->name, "virtio-9p") && !virtio_9p_is_unchanged(entry->vdev))
+            return false;
+    }
+    return true;
+}
+
 GByteArray *copy_identity(struct machine *machine, GError **error)
 {
     g_autoptr(GByteArray) fields = g_byte_array_new();
@@ -74,7 +87,8 @@ GByteArray *copy_identity(struct machine *machine, GError **error)
     for (unsigned i = 0; i < sizeof(bytes); i++)
         g_string_append_printf(seed, "%02x", bytes[i]);
     add_field(fields, seed->str);
-    add_field(fields, "forget=1");
+    if (!shares_are_unchanged(machine))
+        add_field(fields, "forget=1");
     for (guint i = 0; i < machine->entries->len; i++) {
         const struct machine_device *entry = g_ptr_array_index(machine->entries, i);
         uint8_t mac[6];

@@ -290,6 +290,11 @@ static bool p9_after_load(struct virtio_device *vdev, GError **error)
     return ok;
 }
 
+bool virtio_9p_is_unchanged(struct virtio_device *vdev)
+{
+    return p9_server_is_unchanged(to_9p(vdev)->server);
+}
+
 static const struct state_field p9_fields[] = {
     STATE_BUFFER(struct virtio_9p, session, MAX_SESSION, 1),
     STATE_END,

@@ -21,4 +21,8 @@ extern const struct option_spec virtio_9p_options[];
 struct virtio_device *virtio_9p_create(const struct options *options, struct loop *loop,
                                        GError **error);
 
+/* Of a device that a saved state was loaded into: is what the guest has cached of the directory still
+ * right? False, too, if that can't be known. Main thread. */
+bool virtio_9p_is_unchanged(struct virtio_device *vdev);
+
 #endif

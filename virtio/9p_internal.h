@@ -106,6 +106,7 @@ struct p9_server {
     struct log_limit *limit;
     uint32_t msize; /* 0: no session. Atomic */
     uint64_t requests, errors;
+    bool unchanged; /* was what the loaded session knew, when it was loaded */
     unsigned max_fids, max_nodes, max_open, max_cached;
 
     pthread_rwlock_t names;

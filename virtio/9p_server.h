@@ -79,6 +79,9 @@ size_t p9_server_handle(struct p9_server *server, struct p9_worker *worker,
 void p9_server_save(struct p9_server *server, GByteArray *out);
 bool p9_server_load(struct p9_server *server, const uint8_t *data, size_t size, GError **error);
 
+/* After a load: is everything that the session had fids to as it was when it was saved? */
+bool p9_server_is_unchanged(const struct p9_server *server);
+
 struct p9_stats {
     unsigned fids, nodes, open, cached;
     unsigned max_fids, max_open, max_cached;

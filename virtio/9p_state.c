@@ -8,9 +8,14 @@
  * number tells, where those are stable), is gone: its fids stay and fail with ENOENT, or ESTALE if they
  * were open. So does a file that had been removed while open: it has no name to be found by.
  *
- * Layout, little-endian: u32 layout version, u32 msize; u32 count of prefixes (u64 device, u64 high
- * bits); u32 count of nodes after the root, parents first (u32 parent, u8 named, u64 device, u64 inode,
- * u32 type, string name); u32 count of fids (u32 number, u32 uid, u32 node, u8 kind, then of an open
+ * What the guest has cached of a share is as good as before if nothing that it has a fid to was changed
+ * meanwhile; each node's times and size are saved as one number, and compared (p9_server_is_unchanged).
+ * Linux keeps a fid to everything that it has in its caches, and a directory's times change with the
+ * names in it.
+ *
+ * Layout, little-endian: u32 layout version, u32 msize, u64 stamp of the root (since layout 2); u32 count
+ * of prefixes (u64 device, u64 high bits); u32 count of nodes after the root, parents first (u32 parent,
+ * u8 named, u64 device, u64 inode, u32 type, string name, u64 stamp (since layout 2)); u32 count of fids (u32 number, u32 uid, u32 node, u8 kind, then of an open
  * one u32 flags, of an attribute u8 writing, u32 flags, string name, u32 size, u32 filled, value);
  * u32 count of locks (p9_locks_save). The stream is hostile: all of it is checked before the session
  * that is there is ended.
@@ -26,7 +31,8 @@ TRACE_EVENT(p9_load, "%s nodes=%u fids=%u lost=%u",
             (const char *name, unsigned nodes, unsigned fids, unsigned lost), name, nodes, fids,
             lost)
 
-#define LAYOUT 1u
+#define LAYOUT        2u
+#define OLDEST_LAYOUT 1u
 
 enum { FID_PATH, FID_OPEN, FID_XATTR };
 
@@ -44,8 +50,37 @@ static void put_string(GByteArray *out, const char *string)
     g_byte_array_append(out, (const uint8_t *)string, strlen(string));
 }
 
+/* Of what there is under the node's name: another one after any change. 0: it can't be known. */
+static uint64_t stamp_of(struct p9_server *server, struct p9_node *node)
+{
+    uint64_t stamp = 14695981039346656037u; /* FNV-1a, by words */
+    struct statx stat;
+    uint64_t words[5];
+    int ret;
+
+    if (node->barred) {
+        return 1;
+    }
+    pthread_rwlock_rdlock(&server->names);
+    ret = node->hashed || !node->parent ? p9_node_stat(server, node, &stat) : -ENOENT;
+    pthread_rwlock_unlock(&server->names);
+    if (ret < 0) {
+        return 0;
+    }
+    words[0] = stat.stx_size;
+    words[1] = stat.stx_mtime.tv_sec;
+    words[2] = stat.stx_mtime.tv_nsec;
+    words[3] = stat.stx_ctime.tv_sec;
+    words[4] = stat.stx_ctime.tv_nsec;
+    for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
+        stamp = (stamp ^ words[i]) * 1099511628211u;
+    }
+    return stamp ? stamp : 1;
+}
+
 /* Numbers @node and its parents, and writes those that have no number yet, parents first. */
-static uint32_t save_node(GByteArray *out, GHashTable *numbers, struct p9_node *node)
+static uint32_t save_node(struct p9_server *server, GByteArray *out, GHashTable *numbers,
+                          struct p9_node *node)
 {
     g_autoptr(GPtrArray) path = g_ptr_array_new();
 
@@ -62,6 +97,7 @@ static uint32_t save_node(GByteArray *out, GHashTable *numbers, struct p9_node *
         put(out, node->ino, 8);
         put(out, node->mode, 4);
         put_string(out, node->name);
+        put(out, stamp_of(server, node), 8);
         g_hash_table_insert(numbers, node, GUINT_TO_POINTER(g_hash_table_size(numbers)));
     }
     return GPOINTER_TO_UINT(g_hash_table_lookup(numbers, node));
@@ -105,11 +141,12 @@ void p9_server_save(struct p9_server *server, GByteArray *out)
 
     put(out, LAYOUT, 4);
     put(out, __atomic_load_n(&server->msize, __ATOMIC_RELAXED), 4);
+    put(out, stamp_of(server, server->root), 8);
     save_prefixes(server, out);
     g_hash_table_insert(numbers, server->root, GUINT_TO_POINTER(0));
     for (unsigned i = 0; i < server->fid_bucket_count; i++) {
         for (struct p9_fid *fid = server->fid_buckets[i]; fid; fid = fid->hash_next) {
-            save_fid(fids, fid, save_node(nodes, numbers, fid->node));
+            save_fid(fids, fid, save_node(server, nodes, numbers, fid->node));
         }
     }
     put(out, g_hash_table_size(numbers) - 1, 4);
@@ -123,7 +160,7 @@ void p9_server_save(struct p9_server *server, GByteArray *out)
 
 struct saved_node {
     uint32_t parent, mode;
-    uint64_t dev, ino;
+    uint64_t dev, ino, stamp;
     const char *name;
     bool named;
 };
@@ -138,7 +175,8 @@ struct saved_fid {
 };
 
 struct saved {
-    uint32_t msize;
+    uint32_t layout, msize;
+    uint64_t root_stamp;
     GArray *prefixes, *nodes, *fids, *locks;
     const char *problem; /* where reading stopped */
 };
@@ -192,6 +230,7 @@ static void read_nodes(struct p9_server *server, struct p9_reader *reader, struc
         if (!reader->error && (node.parent > i || share_check_name(node.name, length) < 0)) {
             reader->error = -EINVAL;
         }
+        node.stamp = saved->layout >= 2 ? p9_read_u64(reader) : 0;
         g_array_append_val(saved->nodes, node);
     }
 }
@@ -239,7 +278,8 @@ static void read_fids(struct p9_server *server, struct p9_reader *reader, struct
 static bool read_all(struct p9_server *server, struct p9_reader *reader, struct saved *saved)
 {
     saved->problem = "layout";
-    if (p9_read_u32(reader) != LAYOUT) {
+    saved->layout = p9_read_u32(reader);
+    if (reader->error || saved->layout < OLDEST_LAYOUT || saved->layout > LAYOUT) {
         return false;
     }
     saved->problem = "message size";
@@ -248,6 +288,7 @@ static bool read_all(struct p9_server *server, struct p9_reader *reader, struct 
         saved->msize > P9_MAX_MSIZE) {
         return false;
     }
+    saved->root_stamp = saved->layout >= 2 ? p9_read_u64(reader) : 0;
     saved->problem = "devices";
     read_prefixes(reader, saved);
     saved->problem = reader->error ? saved->problem : "names";
@@ -292,6 +333,19 @@ static void load_nodes(struct p9_server *server, struct saved *saved, struct p9_
             rename_device(saved->prefixes, node->dev, nodes[i + 1]->dev);
         }
     }
+}
+
+static bool is_unchanged(struct p9_server *server, const struct saved *saved,
+                         struct p9_node **nodes)
+{
+    bool same = saved->root_stamp && saved->root_stamp == stamp_of(server, nodes[0]);
+
+    for (unsigned i = 0; i < saved->nodes->len && same; i++) {
+        uint64_t stamp = g_array_index(saved->nodes, struct saved_node, i).stamp;
+
+        same = stamp && stamp == stamp_of(server, nodes[i + 1]);
+    }
+    return same;
 }
 
 static void load_xattr(struct p9_server *server, const struct saved_fid *saved,
@@ -352,6 +406,7 @@ static void apply(struct p9_server *server, struct saved *saved)
 
     p9_server_reset(server);
     load_nodes(server, saved, nodes);
+    server->unchanged = is_unchanged(server, saved, nodes);
     g_array_set_size(server->prefixes, 0);
     g_array_append_vals(server->prefixes, saved->prefixes->data, saved->prefixes->len);
     lost = load_fids(server, saved, nodes);
@@ -364,6 +419,11 @@ static void apply(struct p9_server *server, struct saved *saved)
     if (lost) {
         log_warn(server->name, "%u files that the guest had open are not there any more", lost);
     }
+}
+
+bool p9_server_is_unchanged(const struct p9_server *server)
+{
+    return server->unchanged;
 }
 
 bool p9_server_load(struct p9_server *server, const uint8_t *data, size_t size, GError **error)

@@ -93,6 +93,36 @@ static void test_a_session_comes_back(void)
     client_destroy(client, true);
 }
 
+static bool is_unchanged(struct client *client, const GByteArray *saved)
+{
+    load(client, saved);
+    return p9_server_is_unchanged(client->server);
+}
+
+/* What the guest has cached is right as long as nothing that it knows has changed. */
+static void test_changes_are_found(void)
+{
+    struct client *client = busy(), *other = second(client);
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+
+    scratch_write(client->dir, "d/e/unknown", "to the guest");
+    p9_server_save(client->server, saved);
+    g_assert_true(is_unchanged(other, saved));
+    g_assert_true(is_unchanged(other, saved));
+    scratch_write(client->dir, "d/e/unknown", "and it may change");
+    g_assert_true(is_unchanged(other, saved));
+    scratch_write(client->dir, "d/f", "NEW CONTENTS"); /* as long as the old ones */
+    g_assert_false(is_unchanged(other, saved));
+
+    g_byte_array_set_size(saved, 0);
+    p9_server_save(client->server, saved);
+    g_assert_true(is_unchanged(other, saved));
+    scratch_write(client->dir, "d/e/new", "a name that was not there");
+    g_assert_false(is_unchanged(other, saved));
+    client_destroy(other, false);
+    client_destroy(client, true);
+}
+
 static void test_what_is_gone_is_gone(void)
 {
     struct client *client = busy(), *other = second(client);
@@ -213,6 +243,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/9p-state/a-session-comes-back", test_a_session_comes_back);
+    g_test_add_func("/9p-state/changes-are-found", test_changes_are_found);
     g_test_add_func("/9p-state/what-is-gone-is-gone", test_what_is_gone_is_gone);
     g_test_add_func("/9p-state/a-removed-open-file-is-lost", test_a_removed_open_file_is_lost);
     g_test_add_func("/9p-state/qids-survive-new-device-numbers",
