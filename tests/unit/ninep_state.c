@@ -123,6 +123,22 @@ static void test_changes_are_found(void)
     client_destroy(client, true);
 }
 
+/* Of a session that knows the root only, layout 1 differs by the one stamp. */
+static void test_the_first_layout_is_read(void)
+{
+    struct client *client = client_create(&plain), *other = second(client);
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+
+    p9_server_save(client->server, saved);
+    g_assert_true(is_unchanged(other, saved));
+    g_assert_cmpuint(saved->data[0], ==, 2);
+    saved->data[0] = 1;
+    g_byte_array_remove_range(saved, 8, 8);
+    g_assert_false(is_unchanged(other, saved)); /* not known to be */
+    client_destroy(other, false);
+    client_destroy(client, true);
+}
+
 static void test_what_is_gone_is_gone(void)
 {
     struct client *client = busy(), *other = second(client);
@@ -244,6 +260,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/9p-state/a-session-comes-back", test_a_session_comes_back);
     g_test_add_func("/9p-state/changes-are-found", test_changes_are_found);
+    g_test_add_func("/9p-state/the-first-layout-is-read", test_the_first_layout_is_read);
     g_test_add_func("/9p-state/what-is-gone-is-gone", test_what_is_gone_is_gone);
     g_test_add_func("/9p-state/a-removed-open-file-is-lost", test_a_removed_open_file_is_lost);
     g_test_add_func("/9p-state/qids-survive-new-device-numbers",
