@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Tests of saving and loading a session of the 9P server: what comes back, what is lost, bad streams. */
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "tests/unit/ninep.h"
 #include "virtio/9p_internal.h"
@@ -99,6 +100,13 @@ static bool is_unchanged(struct client *client, const GByteArray *saved)
     return p9_server_is_unchanged(client->server);
 }
 
+static void set_mode(struct client *client, const char *name, mode_t mode)
+{
+    g_autofree char *path = g_build_filename(client->dir, name, NULL);
+
+    g_assert_cmpint(chmod(path, mode), ==, 0);
+}
+
 /* What the guest has cached is right as long as nothing that it knows has changed. */
 static void test_changes_are_found(void)
 {
@@ -113,6 +121,13 @@ static void test_changes_are_found(void)
     g_assert_true(is_unchanged(other, saved));
     scratch_write(client->dir, "d/f", "NEW CONTENTS"); /* as long as the old ones */
     g_assert_false(is_unchanged(other, saved));
+
+    set_mode(client, "d/e", 01777); /* as /tmp */
+    g_byte_array_set_size(saved, 0);
+    p9_server_save(client->server, saved);
+    scratch_write(client->dir, "d/e/temporary", "");
+    g_assert_true(is_unchanged(other, saved));
+    set_mode(client, "d/e", 0755);
 
     g_byte_array_set_size(saved, 0);
     p9_server_save(client->server, saved);
