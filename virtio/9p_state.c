@@ -31,6 +31,9 @@ TRACE_EVENT(p9_load, "%s nodes=%u fids=%u lost=%u",
             (const char *name, unsigned nodes, unsigned fids, unsigned lost), name, nodes, fids,
             lost)
 
+TRACE_EVENT(p9_changed, "%s name=%s was=0x%" G_GINT64_MODIFIER "x is=0x%" G_GINT64_MODIFIER "x",
+            (const char *name, const char *file, uint64_t was, uint64_t is), name, file, was, is)
+
 #define LAYOUT        2u
 #define OLDEST_LAYOUT 1u
 
@@ -50,12 +53,21 @@ static void put_string(GByteArray *out, const char *string)
     g_byte_array_append(out, (const uint8_t *)string, strlen(string));
 }
 
-/* Of what there is under the node's name: another one after any change. 0: it can't be known. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    return (hash ^ word) * 1099511628211u; /* FNV-1a, by words */
+}
+
+/*
+ * Of what there is under the node's name: another one after any change that a guest's caches could tell.
+ * 0: it can't be known. A folder's caches are its names, whose changes set its modification time; its
+ * size and change time also differ after what is no change of its own (an overlay copies what lies in it
+ * up, a file system's quota is set).
+ */
 static uint64_t stamp_of(struct p9_server *server, struct p9_node *node)
 {
-    uint64_t stamp = 14695981039346656037u; /* FNV-1a, by words */
+    uint64_t stamp = 14695981039346656037u;
     struct statx stat;
-    uint64_t words[5];
     int ret;
 
     if (node->barred) {
@@ -71,13 +83,13 @@ static uint64_t stamp_of(struct p9_server *server, struct p9_node *node)
     if (S_ISDIR(stat.stx_mode) && stat.stx_mode & S_ISVTX) {
         return 1;
     }
-    words[0] = stat.stx_size;
-    words[1] = stat.stx_mtime.tv_sec;
-    words[2] = stat.stx_mtime.tv_nsec;
-    words[3] = stat.stx_ctime.tv_sec;
-    words[4] = stat.stx_ctime.tv_nsec;
-    for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
-        stamp = (stamp ^ words[i]) * 1099511628211u;
+    stamp = mix(mix(stamp, stat.stx_mode), (uint64_t)stat.stx_uid << 32 | stat.stx_gid);
+    stamp = mix(mix(stamp, stat.stx_mtime.tv_sec), stat.stx_mtime.tv_nsec);
+    if (S_ISDIR(stat.stx_mode)) {
+        stamp = mix(stamp, stat.stx_nlink);
+    } else {
+        stamp = mix(mix(stamp, stat.stx_ctime.tv_sec), stat.stx_ctime.tv_nsec);
+        stamp = mix(stamp, stat.stx_size);
     }
     return stamp ? stamp : 1;
 }
@@ -342,14 +354,17 @@ static void load_nodes(struct p9_server *server, struct saved *saved, struct p9_
 static bool is_unchanged(struct p9_server *server, const struct saved *saved,
                          struct p9_node **nodes)
 {
-    bool same = saved->root_stamp && saved->root_stamp == stamp_of(server, nodes[0]);
+    for (unsigned i = 0; i <= saved->nodes->len; i++) {
+        uint64_t is = stamp_of(server, nodes[i]);
+        uint64_t was =
+            i ? g_array_index(saved->nodes, struct saved_node, i - 1).stamp : saved->root_stamp;
 
-    for (unsigned i = 0; i < saved->nodes->len && same; i++) {
-        uint64_t stamp = g_array_index(saved->nodes, struct saved_node, i).stamp;
-
-        same = stamp && stamp == stamp_of(server, nodes[i + 1]);
+        if (!was || was != is) {
+            trace_p9_changed(server->name, i ? nodes[i]->name : "/", was, is);
+            return false;
+        }
     }
-    return same;
+    return true;
 }
 
 static void load_xattr(struct p9_server *server, const struct saved_fid *saved,
