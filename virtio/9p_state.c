@@ -9,9 +9,8 @@
  * were open. So does a file that had been removed while open: it has no name to be found by.
  *
  * What the guest has cached of a share is as good as before if nothing that it has a fid to was changed
- * meanwhile; each node's times and size are saved as one number, and compared (p9_server_is_unchanged).
- * Linux keeps a fid to everything that it has in its caches, and a directory's times change with the
- * names in it.
+ * meanwhile; each file's times and size, and each folder's modification time, are saved as one number,
+ * and compared (p9_server_is_unchanged). Linux keeps a fid to everything that it has in its caches.
  *
  * Layout, little-endian: u32 layout version, u32 msize, u64 stamp of the root (since layout 2); u32 count
  * of prefixes (u64 device, u64 high bits); u32 count of nodes after the root, parents first (u32 parent,
@@ -58,13 +57,24 @@ static uint64_t mix(uint64_t hash, uint64_t word)
     return (hash ^ word) * 1099511628211u; /* FNV-1a, by words */
 }
 
+/* Could it change once more, and have the same times as now? Clocks of files tick at least every 10 ms,
+ * or every 2 s where no fraction is kept. */
+static bool has_just_changed(const struct statx *stat)
+{
+    const struct statx_timestamp *last =
+        S_ISDIR(stat->stx_mode) ? &stat->stx_mtime : &stat->stx_ctime;
+    int64_t age_us = g_get_real_time() - last->tv_sec * G_USEC_PER_SEC - last->tv_nsec / 1000;
+
+    return age_us < (last->tv_nsec ? 20000 : 2 * G_USEC_PER_SEC);
+}
+
 /*
  * Of what there is under the node's name: another one after any change that a guest's caches could tell.
  * 0: it can't be known. A folder's caches are its names, whose changes set its modification time; its
- * size and change time also differ after what is no change of its own (an overlay copies what lies in it
- * up, a file system's quota is set).
+ * size and change time also differ after what is no change of its own (an overlay file system's copying
+ * of what lies in it, for one).
  */
-static uint64_t stamp_of(struct p9_server *server, struct p9_node *node)
+static uint64_t stamp_of(struct p9_server *server, struct p9_node *node, bool saving)
 {
     uint64_t stamp = 14695981039346656037u;
     struct statx stat;
@@ -82,6 +92,9 @@ static uint64_t stamp_of(struct p9_server *server, struct p9_node *node)
     /* A folder for everybody's temporary files changes all the time, and what was not there is no news. */
     if (S_ISDIR(stat.stx_mode) && stat.stx_mode & S_ISVTX) {
         return 1;
+    }
+    if (saving && has_just_changed(&stat)) {
+        return 0;
     }
     stamp = mix(mix(stamp, stat.stx_mode), (uint64_t)stat.stx_uid << 32 | stat.stx_gid);
     stamp = mix(mix(stamp, stat.stx_mtime.tv_sec), stat.stx_mtime.tv_nsec);
@@ -113,7 +126,7 @@ static uint32_t save_node(struct p9_server *server, GByteArray *out, GHashTable 
         put(out, node->ino, 8);
         put(out, node->mode, 4);
         put_string(out, node->name);
-        put(out, stamp_of(server, node), 8);
+        put(out, stamp_of(server, node, true), 8);
         g_hash_table_insert(numbers, node, GUINT_TO_POINTER(g_hash_table_size(numbers)));
     }
     return GPOINTER_TO_UINT(g_hash_table_lookup(numbers, node));
@@ -157,7 +170,7 @@ void p9_server_save(struct p9_server *server, GByteArray *out)
 
     put(out, LAYOUT, 4);
     put(out, __atomic_load_n(&server->msize, __ATOMIC_RELAXED), 4);
-    put(out, stamp_of(server, server->root), 8);
+    put(out, stamp_of(server, server->root, true), 8);
     save_prefixes(server, out);
     g_hash_table_insert(numbers, server->root, GUINT_TO_POINTER(0));
     for (unsigned i = 0; i < server->fid_bucket_count; i++) {
@@ -355,7 +368,7 @@ static bool is_unchanged(struct p9_server *server, const struct saved *saved,
                          struct p9_node **nodes)
 {
     for (unsigned i = 0; i <= saved->nodes->len; i++) {
-        uint64_t is = stamp_of(server, nodes[i]);
+        uint64_t is = stamp_of(server, nodes[i], false);
         uint64_t was =
             i ? g_array_index(saved->nodes, struct saved_node, i - 1).stamp : saved->root_stamp;
 
