@@ -10,6 +10,8 @@
 # a subshell whose output is shown when it fails. Scripts run where KVM works: the host, or the lab.
 
 set -u
+# Debian's own programs first, here and in guests: another python3 has no pyverbs, and may be a shim of shell scripts.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 here=$(dirname "$(realpath "$0")")
 LODGE_BUILD=${LODGE_BUILD:-${here%/proving}/../../build}
 lodge=$LODGE_BUILD/lodge/lodge
