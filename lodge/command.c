@@ -44,7 +44,7 @@ struct command {
     struct loop_timer *grace;
     struct terminal_escape escape; /* --tty: Ctrl-A x ends the guest */
     struct log_limit control_limit;
-    void (*prepared)(void *opaque); /* instead of START */
+    void (*prepared)(void *opaque); /* instead of START; NULL when it was called */
     void *prepared_opaque;
 };
 
@@ -111,20 +111,37 @@ static void add_environment(GByteArray *body, const char *const *given)
     }
 }
 
+/* What to run, where, and with which environment. */
+static void add_command(GByteArray *body, const struct config *config, char *const *words)
+{
+    g_autofree char *here = g_get_current_dir();
+    const char *cwd = options_string(config->run, "cwd");
+
+    for (; *words; words++)
+        add_field(body, "arg", *words);
+    add_environment(body, options_list(config->run, "env"));
+    add_field(body, "cwd", cwd ? cwd : here);
+}
+
+/* The shell, a program that it finds, the loader, libc and the locale: most commands begin with them. */
+static void send_warm(struct command *command)
+{
+    static char *const words[] = {"sh", "-c", "exec env echo", NULL};
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    add_command(body, command->config, words);
+    send_frame(command, LODGE_FRAME_WARM, body);
+}
+
 static void send_start(struct command *command)
 {
     const struct config *config = command->config;
     g_autoptr(GByteArray) body = g_byte_array_new();
-    g_autofree char *here = g_get_current_dir();
-    const char *cwd = options_string(config->run, "cwd");
     struct winsize size;
     struct timespec now;
     g_autofree char *clock = NULL;
 
-    for (char **word = config->command; *word; word++)
-        add_field(body, "arg", *word);
-    add_environment(body, options_list(config->run, "env"));
-    add_field(body, "cwd", cwd ? cwd : here);
+    add_command(body, config, config->command);
     clock_gettime(CLOCK_REALTIME, &now);
     clock = g_strdup_printf("%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
     add_field(body, "clock", clock);
@@ -321,6 +338,27 @@ static void handle_error(struct command *command, const char *fields, size_t len
     conclude(command);
 }
 
+static void guest_is_prepared(struct command *command)
+{
+    void (*prepared)(void *) = g_steal_pointer(&command->prepared);
+
+    if (prepared)
+        prepared(command->prepared_opaque);
+}
+
+static void handle_hello(struct command *command, const char *fields, size_t length)
+{
+    command->ready = true;
+    command->init_ns = find_number(fields, length, "init-ns", 0);
+    command->ready_ns = find_number(fields, length, "ready-ns", 0);
+    if (!command->prepared)
+        send_start(command);
+    else if (find_number(fields, length, "version", 1) >= 2)
+        send_warm(command);
+    else
+        guest_is_prepared(command);
+}
+
 static void handle_frame(struct command *command, unsigned type, const char *fields, size_t length)
 {
     trace_command_frame(type, length);
@@ -330,15 +368,11 @@ static void handle_frame(struct command *command, unsigned type, const char *fie
     }
     switch (type) {
     case LODGE_FRAME_HELLO:
-        if (command->ready)
-            break;
-        command->ready = true;
-        command->init_ns = find_number(fields, length, "init-ns", 0);
-        command->ready_ns = find_number(fields, length, "ready-ns", 0);
-        if (command->prepared)
-            command->prepared(command->prepared_opaque);
-        else
-            send_start(command);
+        if (!command->ready)
+            handle_hello(command, fields, length);
+        break;
+    case LODGE_FRAME_WARMED:
+        guest_is_prepared(command);
         break;
     case LODGE_FRAME_STARTED:
         if (command->started || command->exited)

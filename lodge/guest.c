@@ -381,22 +381,6 @@ static void add_address(GString *line, const struct config *config, const char *
     }
 }
 
-/* A guest to be copied starts a program before it is saved: the shell, the loader, libc and the locale
- * that its commands will have are then in its memory, and no copy need ask for them. */
-static void add_warm_up(GString *line)
-{
-    static const char *const names[] = {"LANG", "LC_ALL"};
-
-    g_string_append(line, " \"lodge.warm=");
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        const char *value = getenv(names[i]);
-
-        if (value && g_regex_match_simple("^[A-Za-z0-9_.@-]{1,64}$", value, 0, 0))
-            g_string_append_printf(line, "%s=%s ", names[i], value);
-    }
-    g_string_append(line, "/bin/echo\"");
-}
-
 /* What our init is to do; guest-images/protocol.md. */
 static void add_init_parameters(GString *line, const struct config *config, const char *users)
 {
@@ -405,8 +389,6 @@ static void add_init_parameters(GString *line, const struct config *config, cons
     if (config_is_command(config))
         g_string_append_printf(line, " lodge.control=stdin,stdout%s",
                                options_bool(config->run, "tty") ? "" : ",stderr");
-    if (config->prepare)
-        add_warm_up(line);
     if (!has_host_root(config)) {
         g_string_append(line, " lodge.root=block:/dev/vda,rw lodge.init=/sbin/init");
         return;

@@ -26,7 +26,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MODULE_INIT_COMPRESSED_FILE /* Linux 5.17 */
@@ -34,6 +33,7 @@
 #endif
 #define MODULE_LIST  "/lodge/modules"
 #define SETTINGS_MAX 256
+#define SETTLE       500 /* ms; most of what the kernel puts off comes within them */
 
 static struct setting settings[SETTINGS_MAX];
 static size_t setting_count;
@@ -93,7 +93,7 @@ const char *setting(const char *key)
 static void check_settings(void)
 {
     static const char *const known[] = {"control", "exec",    "init",     "end", "root",
-                                        "mount",   "overlay", "hostname", "ip",  "warm"};
+                                        "mount",   "overlay", "hostname", "ip"};
 
     for (size_t i = 0; i < setting_count; i++) {
         bool found = false;
@@ -208,22 +208,16 @@ static void set_up_machine(void)
     reboot(RB_DISABLE_CAD);
 }
 
-/* Runs a shell command once, with nothing to read and nobody to hear it: what starting a program takes is
- * in memory from then on, and in that of every copy. */
-static void warm_up(const char *text)
+/* A guest to be copied runs a command before it is saved: what starting one takes is in its memory then, and
+ * in that of every copy; and what the kernel had put off is done. */
+static void warm_up(char *payload, size_t length)
 {
-    pid_t pid = fork();
-    int fd;
+    struct command command = {0};
 
-    if (!pid) {
-        fd = open("/dev/null", O_RDWR);
-        for (int i = 0; fd >= 0 && i < 3; i++)
-            dup2(fd, i);
-        execl("/bin/sh", "sh", "-c", text, NULL);
-        _exit(127);
-    }
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
+    command_from_start(&command, payload, length);
+    command_rehearse(&command);
+    sleep_ms(SETTLE);
+    control_send(LODGE_FRAME_WARMED, "ready-ns=%llu%c", (unsigned long long)now_ns(), 0);
 }
 
 static void wait_for_start(struct command *command)
@@ -234,8 +228,6 @@ static void wait_for_start(struct command *command)
     size_t length;
     int got;
 
-    if (setting("warm"))
-        warm_up(setting("warm"));
     uname(&kernel);
     control_send(LODGE_FRAME_HELLO, "version=%d%ckernel=%s%cinit-ns=%llu%cready-ns=%llu%c",
                  LODGE_PROTOCOL_VERSION, 0, kernel.release, 0, (unsigned long long)entered_ns, 0,
@@ -247,6 +239,8 @@ static void wait_for_start(struct command *command)
                 command_from_start(command, payload, length);
                 return;
             }
+            if (type == LODGE_FRAME_WARM)
+                warm_up(payload, length);
             if (type == LODGE_FRAME_COPY)
                 copy_from_frame(payload, length);
             if (type == LODGE_FRAME_END)

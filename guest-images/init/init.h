@@ -98,6 +98,7 @@ void control_wait(int timeout_ms); /* until the control port is readable */
 
 /* command.c */
 void command_from_start(struct command *command, char *payload, size_t length);
+void command_rehearse(struct command *command); /* runs it, heard by nobody */
 void command_run(struct command *command) __attribute__((noreturn));
 
 #endif

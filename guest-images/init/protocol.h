@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define LODGE_PROTOCOL_VERSION 1
+#define LODGE_PROTOCOL_VERSION 2 /* of HELLO. 2: knows WARM */
 
 /* virtio-console ports, by name (VIRTIO_CONSOLE_PORT_NAME). */
 #define LODGE_PORT_CONTROL "org.lodge.control"
@@ -35,12 +35,14 @@ enum lodge_frame_type {
     LODGE_FRAME_STDIN_EOF = 0x04, /* bytes=N: end of input after so many bytes in all */
     LODGE_FRAME_END = 0x05,       /* everything has arrived: end the machine now */
     LODGE_FRAME_COPY = 0x06,      /* before START: seed=HEX mac=BEFORE,AFTER forget=1 */
+    LODGE_FRAME_WARM = 0x07,      /* before START: arg env cwd, of a command to rehearse */
 
     /* guest to host */
     LODGE_FRAME_HELLO = 0x81,   /* version=N ...: ready for START */
     LODGE_FRAME_STARTED = 0x82, /* pid=N: the command's program was executed */
     LODGE_FRAME_EXIT = 0x83,    /* code=N or signal=N; stdout=BYTES stderr=BYTES */
     LODGE_FRAME_ERROR = 0x84,   /* code=125|126|127 stage=NAME message=TEXT: no command ran */
+    LODGE_FRAME_WARMED = 0x85,  /* the rehearsal is over */
 };
 
 /* Exit statuses of an ERROR frame. */
