@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "backends/display/display.h"
 #include "config.h"
 #include "lodge/options.h"
 
@@ -546,6 +547,25 @@ static bool apply_words(struct config *config, JsonObject *run, char **words, bo
     return true;
 }
 
+/* What needs no host to be wrong. */
+static bool check_displays(const struct config *config, GError **error)
+{
+    const char *const *wanted = options_list(config->run, "display");
+
+    for (; wanted && *wanted; wanted++) {
+        g_autoptr(options_t) options = display_parse(*wanted, error);
+
+        if (!options)
+            return false;
+        if (!config_has_device(config, "virtio-gpu") &&
+            strcmp(options_string(options, "type"), "none")) {
+            options_set_error(error, options, NULL, "the machine has no screen; add --gpu");
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The run options, now that all have been seen. */
 static bool take_run_options(struct config *config, JsonObject *run, GError **error)
 {
@@ -555,7 +575,7 @@ static bool take_run_options(struct config *config, JsonObject *run, GError **er
     config->run = options_from_json(run_options, "--", run, error);
     config->prepare = config->run ? options_string(config->run, "prepare") : NULL;
     return config->run && config_memory(config, &memory, error) &&
-           config_timeout(config, &timeout, error);
+           config_timeout(config, &timeout, error) && check_displays(config, error);
 }
 
 struct config *config_from_arguments(char **argv, GError **error)

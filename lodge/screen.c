@@ -2,25 +2,15 @@
 /* screen - the machine's screens (screen.h) */
 #include "lodge/screen.h"
 
-#include <string.h>
-
 #include "backends/display/display.h"
 
 static bool open_one(struct machine *machine, const char *text, GError **error)
 {
-    /* "vnc=WHERE": where it listens. */
-    g_autofree char *spelled = g_str_has_prefix(text, "vnc=")
-                                   ? g_strconcat("vnc,listen=", text + 4, NULL)
-                                   : g_strdup(text);
-    g_autoptr(options_t) options = options_parse(display_options, "--display", spelled, error);
+    g_autoptr(options_t) options = display_parse(text, error);
     struct display_output *output;
 
     if (!options)
         return false;
-    if (!display_scanouts(machine->display) && strcmp(options_string(options, "type"), "none")) {
-        options_set_error(error, options, NULL, "the machine has no screen; add --gpu");
-        return false;
-    }
     output = display_open(machine->display, options, error);
     if (!output)
         return false;

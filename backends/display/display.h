@@ -205,9 +205,13 @@ uint32_t display_leds(struct display *display);        /* of all keyboards */
 /* Keys: type (none, png, vnc, sdl), scanout, and those of each type. */
 extern const struct option_spec display_options[];
 
+/* What --display is given: TYPE,KEY=VALUE..., or vnc=WHERE. NULL with @error set: no such type or key, or one
+ * that does not go with the type. Any thread; free with options_free. */
+struct options *display_parse(const char *text, GError **error);
+
 struct display_output;
-/* Main thread. NULL with @error set: a key that does not go with the type, what can't be served and
- * which library or permission is missing. */
+/* With options of display_parse(). Main thread. NULL with @error set: what can't be served, and which
+ * library or permission is missing. */
 struct display_output *display_open(struct display *display, const struct options *options,
                                     GError **error);
 void display_close(struct display_output *output); /* main thread; NULL is allowed */

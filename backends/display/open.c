@@ -86,26 +86,42 @@ const struct display_driver display_sdl = {"sdl", sdl_keys, open_missing_sdl, cl
 static const char *const no_keys[] = {NULL};
 const struct display_driver display_none = {"none", no_keys, open_none, close_none};
 
+static const struct display_driver *find_driver(const struct options *options)
+{
+    const char *type = options_string(options, "type");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++)
+        if (!strcmp(drivers[i]->type, type))
+            return drivers[i];
+    g_assert_not_reached(); /* the option's choices are the drivers */
+}
+
+struct options *display_parse(const char *text, GError **error)
+{
+    /* "vnc=WHERE": where it listens. */
+    g_autofree char *spelled = g_str_has_prefix(text, "vnc=")
+                                   ? g_strconcat("vnc,listen=", text + 4, NULL)
+                                   : g_strdup(text);
+    g_autoptr(options_t) options = options_parse(display_options, "--display", spelled, error);
+
+    if (!options || !check_keys(options, find_driver(options), error))
+        return NULL;
+    return g_steal_pointer(&options);
+}
+
 struct display_output *display_open(struct display *display, const struct options *options,
                                     GError **error)
 {
-    const char *type = options_string(options, "type");
+    const struct display_driver *driver = find_driver(options);
     struct display_output *output;
-    void *state;
+    void *state = driver->open(display, options, error);
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(drivers); i++) {
-        if (strcmp(drivers[i]->type, type))
-            continue;
-        state = check_keys(options, drivers[i], error) ? drivers[i]->open(display, options, error)
-                                                       : NULL;
-        if (!state)
-            return NULL;
-        output = g_new0(struct display_output, 1);
-        output->driver = drivers[i];
-        output->state = state;
-        return output;
-    }
-    g_assert_not_reached(); /* the option's choices are the drivers */
+    if (!state)
+        return NULL;
+    output = g_new0(struct display_output, 1);
+    output->driver = driver;
+    output->state = state;
+    return output;
 }
 
 void display_close(struct display_output *output)

@@ -314,6 +314,15 @@ static void test_the_command_line_overrides_the_file(struct file *file, gconstpo
     g_assert_cmpstr(options_list(config->run, "params")[1], ==, "b");
 }
 
+static void test_displays_that_can_t_be(void)
+{
+    assert_refused("--display|fax", "--display: type=fax: must be one of none, png, vnc, sdl");
+    assert_refused("--display|png,listen=x", "--display: listen=x: does not go with type=png");
+    assert_refused("--display|vnc=unix:/x", "--display: the machine has no screen; add --gpu");
+    config_free(accept("--display|none"));
+    config_free(accept("--gpu|--display|vnc=unix:/x|--display|sdl"));
+}
+
 static void assert_file_refused(const struct file *file, const char *text, const char *message)
 {
     g_autofree char *line = with_file(file, "", "");
@@ -374,6 +383,7 @@ int main(int argc, char **argv)
     ADD(messages);
     ADD(every_option_is_described);
     ADD(conflicts);
+    ADD(displays_that_can_t_be);
     ADD_FILE(what_is_printed_can_be_loaded);
     ADD_FILE(the_command_line_overrides_the_file);
     ADD_FILE(files_that_are_refused);

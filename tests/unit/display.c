@@ -535,7 +535,7 @@ static void test_png(void)
 
 static struct display_output *open_output(struct fixture *f, const char *text, GError **error)
 {
-    g_autoptr(options_t) options = options_parse(display_options, "--display", text, error);
+    g_autoptr(options_t) options = display_parse(text, error);
 
     return options ? display_open(f->display, options, error) : NULL;
 }

@@ -68,16 +68,6 @@ static void test_no_screen(void)
         assert_error(&f, "--gpu");
     }
     tear_down(&f);
-    if (set_up(&f, NULL, "png,path=/nonexistent/x.ppm")) {
-        g_assert_null(f.machine);
-        assert_error(&f, "add --gpu");
-    }
-    tear_down(&f);
-    if (set_up(&f, NULL, "fax")) {
-        g_assert_null(f.machine);
-        assert_error(&f, "none");
-    }
-    tear_down(&f);
 }
 
 #ifdef HAVE_PIXMAN

@@ -40,7 +40,7 @@ static const struct display_input_ops input_ops = {on_input};
 
 static struct display_output *open_sdl(struct fixture *f, GError **error)
 {
-    g_autoptr(options_t) options = options_parse(display_options, "--display", "sdl", error);
+    g_autoptr(options_t) options = display_parse("sdl", error);
 
     return options ? display_open(f->display, options, error) : NULL;
 }

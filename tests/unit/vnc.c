@@ -61,7 +61,7 @@ static const struct display_input_ops input_ops = {on_input};
 
 static struct display_output *open_with(struct fixture *f, const char *text, GError **error)
 {
-    g_autoptr(options_t) options = options_parse(display_options, "--display", text, error);
+    g_autoptr(options_t) options = display_parse(text, error);
 
     return options ? display_open(f->display, options, error) : NULL;
 }
