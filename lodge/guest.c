@@ -188,11 +188,30 @@ char *guest_init_path(void)
     return NULL;
 }
 
+/* A kernel in /boot whose modules are there, or NULL. */
+static char *find_kernel(void)
+{
+    g_autoptr(GDir) boot = g_dir_open("/boot", 0, NULL);
+    const char *name;
+
+    while (boot && (name = g_dir_read_name(boot))) {
+        g_autofree char *path = g_build_filename("/boot", name, NULL);
+        g_autofree char *modules = NULL;
+
+        if (!g_str_has_prefix(name, "vmlinuz-") || access(path, R_OK))
+            continue;
+        modules = g_build_filename("/lib/modules", name + strlen("vmlinuz-"), NULL);
+        if (!access(modules, R_OK))
+            return g_steal_pointer(&path);
+    }
+    return NULL;
+}
+
 static char *choose_kernel(const struct config *config, GError **error)
 {
     const char *given = options_string(config->run, "kernel");
     struct utsname host;
-    g_autofree char *path = NULL;
+    g_autofree char *path = NULL, *other = NULL;
 
     if (given)
         return g_strdup(given);
@@ -200,10 +219,17 @@ static char *choose_kernel(const struct config *config, GError **error)
     path = g_strdup_printf("/boot/vmlinuz-%s", host.release);
     if (!access(path, R_OK))
         return g_steal_pointer(&path);
-    g_set_error(error, OPTIONS_ERROR, 0,
-                "no --kernel given, and the host's own (%s) can't be read; give one with -k "
-                "(Debian: apt-get install linux-image-amd64, then -k /boot/vmlinuz-VERSION)",
-                path);
+    other = find_kernel();
+    if (other)
+        g_set_error(
+            error, OPTIONS_ERROR, 0,
+            "no --kernel given, and the host's own (%s) can't be read; another is there: -k %s",
+            path, other);
+    else
+        g_set_error(error, OPTIONS_ERROR, 0,
+                    "no --kernel given, and the host's own (%s) can't be read; give one with -k "
+                    "(Debian: apt-get install linux-image-amd64, then -k /boot/vmlinuz-VERSION)",
+                    path);
     return NULL;
 }
 
