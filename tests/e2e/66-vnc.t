@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # VNC viewers of a guest that draws: two at once, killed in the middle of an update, one that reads nothing,
 # pause and resume. What a viewer gets is compared pixel by pixel with what was drawn.
-. "$(dirname "$(realpath "$0")")/../lib.sh"
-. "$(dirname "$(realpath "$0")")/../gpu.sh"
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/gpu.sh"
 
 vnc=$work/vnc
 rfb() { "$(dirname "$picture")/rfb" "$vnc" "$@"; }

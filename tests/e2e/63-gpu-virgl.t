@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu with virgl=on: OpenGL in the guest, by Mesa's virgl, carried out by the host's (llvmpipe).
-. "$(dirname "$(realpath "$0")")/../lib.sh"
-. "$(dirname "$(realpath "$0")")/../gpu.sh"
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/gpu.sh"
 
 start -m 1G --gpu virgl=on,width=640,height=480
 check 'the stock driver finds 3D' 'tell "dmesg | grep drm; dmesg | grep -q \"features: +virgl\" && ls /dev/dri/renderD128"'

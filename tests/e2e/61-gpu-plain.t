@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu without blobs, EDID and packed rings: transfers instead of flushes alone; and modetest's modes.
-. "$(dirname "$(realpath "$0")")/../lib.sh"
-. "$(dirname "$(realpath "$0")")/../gpu.sh"
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/gpu.sh"
 
 start --gpu blob=off,edid=off,packed=off,width=800,height=600
 tell "python3 $picture fb 3"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Input: the stock virtio_input driver, and keys and pointers by lodge ctl and by VNC, event by event.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 sock=$work/control vnc=$work/vnc
 ctl() { "$lodge" ctl "$sock" "$@"; }
-rfb() { "$(dirname "$0")/../rfb" "$vnc" "$@"; }
+rfb() { "$(dirname "$0")/rfb" "$vnc" "$@"; }
 
 # In the guest: prints the events of all our devices, but for repeats, which are the guest's own, until
 # Esc is let go.

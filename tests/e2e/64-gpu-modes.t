@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu: every mode and format that the stock driver offers, by modetest; its cursor, as a VNC viewer
 # gets it; keys, as evtest shows them.
-. "$(dirname "$(realpath "$0")")/../lib.sh"
-. "$(dirname "$(realpath "$0")")/../gpu.sh"
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/gpu.sh"
 
 command -v modetest >/dev/null || { echo '1..0 # SKIP no modetest (Debian: libdrm-tests)'; exit 0; }
 vnc=$work/vnc

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu in a snapshot: the picture is there after a restore, and the guest draws on.
-. "$(dirname "$(realpath "$0")")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 # At each line of its console it fills the framebuffer with another byte.
 busybox_initrd "$work/initrd" '

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # virtio-gpu with the stock driver: text, framebuffer, DRM buffers, page flips, another size, a second screen,
 # pause, unbind and bind; the pictures are compared pixel by pixel with what was drawn.
-. "$(dirname "$(realpath "$0")")/../lib.sh"
-. "$(dirname "$(realpath "$0")")/../gpu.sh"
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/gpu.sh"
 
 start --gpu scanouts=2,width=800,height=600 --display "png,path=$work/follow.png,interval=2000"
 check 'the stock driver is there, with two screens' '
