@@ -40,14 +40,14 @@ check 'the port goes down and comes back with the link' '
     socat -u OPEN:/dev/null TCP:10.0.2.2:5058; wait_for 10 grep DOWN \$port && wait_for 10 grep ACTIVE \$port &&
     wait_for 10 ip route get 10.0.2.2 && pair ibv_rc_pingpong -g \$gid -n 20'
 check 'the driver is taken off under traffic' '
-    ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; sleep 1.5
+    ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; listening
     ibv_rc_pingpong -g \$gid -n 1000000 127.0.0.1 >/dev/null & client=\$!; sleep 2
     echo \$function_1 >/sys/bus/pci/drivers/vmw_pvrdma/unbind & unbind=\$!; sleep 1
     kill -9 \$server \$client; wait \$unbind && [ ! -e /sys/class/infiniband/\$dev ]'
 check 'and comes back' 'echo \$function_1 >/sys/bus/pci/drivers/vmw_pvrdma/bind && pair ibv_rc_pingpong -g \$gid -n 20'
 check 'three times, right after traffic' '
     for i in 1 2 3; do
-        ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; sleep 1
+        ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; listening
         ibv_rc_pingpong -g \$gid -n 1000000 127.0.0.1 >/dev/null & client=\$!; sleep 1
         kill -9 \$server \$client; wait; rmmod vmw_pvrdma && insmod \$pvrdma_module || exit 1
     done 2>/dev/null; pair ibv_rc_pingpong -g \$gid -n 20'

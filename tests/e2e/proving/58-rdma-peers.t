@@ -11,11 +11,17 @@ need_pvrdma 'two guests'
 need_soft_roce
 
 # The other guest carries out the lines that come to port 7000; "die" on its output has it killed.
+cat >"$work/carry-out" <<END
+$guest_rdma
+read -r line
+eval "\$line" &
+listening; echo listening; wait
+END
 cat >"$work/other" <<END
 $guest_rdma
 load_pvrdma || exit
 export dev gid
-socat -t 60 TCP-LISTEN:7000,fork,reuseaddr 'SYSTEM:read line; eval "\$line"' &
+socat -t 60 TCP-LISTEN:7000,fork,reuseaddr 'EXEC:bash $work/carry-out' &
 echo ready
 sleep 300
 END
@@ -29,7 +35,7 @@ in_guest 'two guests' --memory=512M --rdma=backend=verbs,device=rxe0,net=type=st
     -plodge.ip=eth0:10.9.0.1/24 -epvrdma_module="$pvrdma_module" <<END
 $guest_rdma
 load_pvrdma; loaded=\$?
-remote() { echo "\$*" | timeout 60 socat -t 60 - TCP:10.9.0.2:7000 >server.out 2>&1 & server=\$!; sleep 2; }
+remote() { echo "\$*" | timeout 60 socat -t 60 - TCP:10.9.0.2:7000 >server.out 2>&1 & server=\$!; wait_for 10 grep listening server.out; }
 # The tool in both guests, its server in the other.
 pair() {
     remote "timeout 50 \$* 2>&1 || echo FAILED"

@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The RDMA adapter under rdma-core's own tests (pyverbs), over verbs on soft RoCE.
+# lab: --rdma
+here=$(dirname "$(realpath "$0")")
+. "${here%/proving}/lib.sh"
+. "${here%/proving}/rdma.sh"
+guest_timeout=170
+need_pvrdma 'rdma-core'"'"'s tests'
+need_soft_roce
+
+pyverbs pyverbs backend=verbs,device=rxe0
+finish
