@@ -118,7 +118,18 @@ def kvm_counters(pid):
     return counters
 
 
+def verdict(value, goal, unit=""):
+    """What is to be said of @value beside @goal: a sign ("<=", ">=") and a bound, or None."""
+    if not goal:
+        return ""
+    sign, bound = goal
+    reached = value <= bound if sign == "<=" else value >= bound
+    return f"   goal {sign} {bound}{unit}: {'reached' if reached else 'NOT reached'}"
+
+
 class Figures:
+    """Values by measure and who was measured."""
+
     def __init__(self):
         self.values = {}  # (measure, who) -> [value]
 
@@ -143,16 +154,9 @@ class Figures:
                     continue
                 theirs = self.median(measure, who)
                 ratio = ours / theirs if theirs else float("inf")
-                goal = goals.get(who)
-                verdict = ""
-                if goal:
-                    sign, bound = goal
-                    reached = ratio <= bound if sign == "<=" else ratio >= bound
-                    verdict = f"   goal {sign} {bound}: {'reached' if reached else 'NOT reached'}"
-                print(f"    {who:18} {theirs:.4g} {unit}   ratio lodge/{who} {ratio:.2f}{verdict}")
+                print(f"    {who:18} {theirs:.4g} {unit}   ratio lodge/{who} {ratio:.2f}{verdict(ratio, goals.get(who))}")
             if goals.get("lodge"):
-                sign, bound = goals["lodge"]
-                print(f"    goal {sign} {bound} {unit}: {'reached' if ours <= bound else 'NOT reached'}")
+                print(f" {verdict(ours, goals['lodge'], ' ' + unit)}")
         sys.stdout.flush()
 
     def write(self, path):
