@@ -5,6 +5,7 @@
  * Completions: the host's completion channel wakes the loop. From a completion on, its queue is polled
  * by turns of the loop for a while, and only armed again when nothing more came: the window grows when
  * that paid and shrinks when it did not, so that a busy queue costs no wake-ups and an idle one no CPU.
+ * Soft RoCE gets no window: it works on the very processor that would look, and is held up by it.
  */
 #include "backends/rdma/verbs.h"
 
@@ -264,11 +265,11 @@ static bool work(struct rdma *rdma)
         cq->stash_head = 0;
         cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
         if (cq->stashed) {
-            verbs->window = MIN(verbs->window * 2, WINDOW_MAX);
+            verbs->window = MIN(verbs->window * 2, verbs->max_window);
             cq->hot_until = now + verbs->window;
             rdma_cq_filled(&cq->cq);
         } else if (now >= cq->hot_until) {
-            verbs->window = MAX(verbs->window / 2, WINDOW_MIN);
+            verbs->window = MAX(verbs->window / 2, MIN(WINDOW_MIN, verbs->max_window));
             cool(cq);
             arm(cq);
         }
@@ -539,6 +540,14 @@ static struct ibv_context *open_device(const struct options *options, const char
     return context;
 }
 
+static bool has_gid(struct verbs *verbs, int index)
+{
+    static const union ibv_gid none;
+    union ibv_gid gid;
+
+    return !ibv_query_gid(verbs->ib, verbs->port, index, &gid) && memcmp(&gid, &none, sizeof(gid));
+}
+
 static bool check_port(struct verbs *verbs, const struct options *options, GError **error)
 {
     struct ibv_port_attr attr;
@@ -562,8 +571,9 @@ static bool check_port(struct verbs *verbs, const struct options *options, GErro
                           ibv_port_state_str(attr.state));
         return false;
     }
-    if (verbs->fallback_gid >= attr.gid_tbl_len) {
-        options_set_error(error, options, "gid_index", "the port has %d GIDs", attr.gid_tbl_len);
+    if (verbs->fallback_gid >= 0 && !has_gid(verbs, verbs->fallback_gid)) {
+        options_set_error(error, options, "gid_index",
+                          "the port has no such GID; lodge doctor lists them");
         return false;
     }
     return true;
@@ -611,12 +621,13 @@ struct rdma *rdma_verbs_open(const struct options *options, struct dma *dma, str
     verbs->port = options_uint(options, "port");
     verbs->fallback_gid =
         options_given(options, "gid_index") ? (int)options_uint(options, "gid_index") : -1;
-    verbs->window = WINDOW_MAX / 2;
     verbs->by_qpn = g_hash_table_new(NULL, NULL);
     g_queue_init(&verbs->hot);
     verbs->rdma.limits.gid_entries = 128;
     bool good = check_port(verbs, options, error);
     verbs->soft = verbs->attr.vendor_id == SOFT_ROCE_VENDOR;
+    verbs->max_window = verbs->soft ? 0 : WINDOW_MAX;
+    verbs->window = verbs->max_window / 2;
     if (good)
         take_limits(verbs);
     rdma_init(&verbs->rdma, &verbs_ops, "verbs", dma, loop);

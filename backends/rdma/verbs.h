@@ -105,7 +105,8 @@ struct verbs {
         struct gsi_socket *socket; /* where datagrams for QP 1 come in; NULL: none */
     } * gids;
     GQueue hot;
-    int64_t window; /* ns that a completion queue is polled after a completion */
+    int64_t window;     /* ns that a completion queue is polled after a completion, */
+    int64_t max_window; /* and at most; 0: not at all */
     GThreadPool *workers;
     struct log_limit complaints;
 };

@@ -65,15 +65,20 @@ check 'perftest: send, with events' 'bandwidth ib_send_bw -s 4096 -e'
 check 'perftest: send by UD' 'bandwidth ib_send_bw -s 1024 -c UD'
 check 'perftest: send to an SRQ' 'bandwidth ib_send_bw -s 4096 --use-srq'
 check 'perftest: write' 'bandwidth ib_write_bw -s 65536 -q 4'
+check 'perftest: write, with events' 'bandwidth ib_write_bw -s 65536 -e'
 check 'perftest: read' 'bandwidth ib_read_bw -s 65536'
+check 'perftest: read, with events' 'bandwidth ib_read_bw -s 65536 -e'
 check 'perftest: atomics' 'bandwidth ib_atomic_bw'
+check 'perftest: atomics, with events' 'bandwidth ib_atomic_bw -e'
 check 'rping: the connection manager, and data verified' '
     timeout 30 rping -s -a 10.0.2.15 -C 3 -V & server=$!; sleep 1.5
     timeout 25 rping -c -a 10.0.2.15 -C 3 -V && wait $server'
-check 'a killed process leaves nothing that hurts' '
-    ibv_rc_pingpong -g $gid -n 1000000 >/dev/null & server=$!; listening
-    ibv_rc_pingpong -g $gid -n 1000000 127.0.0.1 >/dev/null & client=$!; sleep 2
-    kill -9 $server $client || exit 1; wait; pair ibv_rc_pingpong -g $gid -n 20'
+check 'a peer that is killed ends the other side, and hurts nothing else' '
+    endless="ib_write_bw -d $dev -x $gid -F --use_old_post_send -s 4096 -n 1000000"
+    $endless >/dev/null & server=$!; listening
+    timeout 40 $endless 127.0.0.1 & client=$!; sleep 3
+    kill -9 $server; wait $client; status=$?; echo "status $status"
+    [ $status != 0 ] && [ $status != 124 ] && pair ibv_rc_pingpong -g $gid -n 20'
 END
 )
 
@@ -104,5 +109,53 @@ for test in $(grep -v '^#' "${here%/proving}/pyverbs-pass" | xargs -n 1 | grep -
     check "\$test" "[ \"\\\$(verdict \$test)\" = ok ] || { verdict \$test; grep -aA25 \"^[EF].*: \$test \" out; false; }"
 done
 check 'no other test fails' '! grep -aE "^(FAIL|ERROR): " out | grep -vE "$excused"'
+END
+}
+
+# The adapter in a guest when much changes, on BACKEND (words for --rdma): the link goes down and comes back, the driver
+# is taken off and comes back under traffic, 64 queue pairs at once, 1 GiB registered.
+churn() { # TITLE BACKEND
+    cat >"$work/flap" <<END
+#!/bin/sh
+"$lodge" ctl "$work/control" set-link vmxnet0 up=off; sleep 3; "$lodge" ctl "$work/control" set-link vmxnet0 up=on
+END
+    chmod 755 "$work/flap"
+    socat TCP-LISTEN:5058,bind=127.0.0.1,fork,reuseaddr "SYSTEM:$work/flap" &
+
+    in_guest "$1" --memory=2G --rdma="$2" --control="$work/control" -epvrdma_module="$pvrdma_module" <<END
+$guest_rdma
+load_pvrdma; loaded=\$?
+port=/sys/class/infiniband/\$dev/ports/1/state
+function_1=\$(basename "\$(readlink -f /sys/class/infiniband/\$dev/device)")
+check 'vmw_pvrdma binds' '[ \$loaded = 0 ] || { dmesg | tail -n 20; false; }'
+check '64 queue pairs' 'bandwidth ib_write_bw -s 4096 -q 64 -n 5'
+check '1 GiB is registered' '/usr/bin/python3 -c "
+import time
+from pyverbs.device import Context
+from pyverbs.pd import PD
+from pyverbs.mr import MR
+pd = PD(Context(name=\"\$dev\"))
+for i in range(2):
+    begin = time.monotonic()
+    mr = MR(pd, 1 << 30, 7)
+    mr.write(\"x\", 1)
+    mr.close()
+    print(time.monotonic() - begin)"'
+check 'the port goes down and comes back with the link' '
+    socat -u OPEN:/dev/null TCP:10.0.2.2:5058; wait_for 10 grep DOWN \$port && wait_for 10 grep ACTIVE \$port &&
+    wait_for 10 ip route get 10.0.2.2 && pair ibv_rc_pingpong -g \$gid -n 20'
+check 'the driver is taken off under traffic' '
+    ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; listening
+    ibv_rc_pingpong -g \$gid -n 1000000 127.0.0.1 >/dev/null & client=\$!; sleep 2
+    echo \$function_1 >/sys/bus/pci/drivers/vmw_pvrdma/unbind & unbind=\$!; sleep 1
+    kill -9 \$server \$client; wait \$unbind && [ ! -e /sys/class/infiniband/\$dev ]'
+check 'and comes back' 'echo \$function_1 >/sys/bus/pci/drivers/vmw_pvrdma/bind && pair ibv_rc_pingpong -g \$gid -n 20'
+check 'three times, right after traffic' '
+    for i in 1 2 3; do
+        ibv_rc_pingpong -g \$gid -n 1000000 >/dev/null & server=\$!; listening
+        ibv_rc_pingpong -g \$gid -n 1000000 127.0.0.1 >/dev/null & client=\$!; sleep 1
+        kill -9 \$server \$client; wait; rmmod vmw_pvrdma && insmod \$pvrdma_module || exit 1
+    done 2>/dev/null; pair ibv_rc_pingpong -g \$gid -n 20'
+check 'the kernel has nothing to complain of' quiet
 END
 }
