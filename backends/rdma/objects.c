@@ -195,6 +195,33 @@ int rdma_destroy_pd(struct rdma_pd *pd)
     return DESTROY(pd, destroy_pd);
 }
 
+int rdma_destroy_pd_and_regions(struct rdma_pd *pd, void (*cancelled)(void *opaque))
+{
+    struct rdma *rdma = pd->object.rdma;
+    g_autoptr(GPtrArray) regions = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer value;
+    int error = -EBUSY;
+
+    g_mutex_lock(&rdma->lock);
+    g_hash_table_iter_init(&iter, rdma->objects[RDMA_OBJECT_MR]);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (((struct rdma_mr *)value)->pd == pd)
+            g_ptr_array_add(regions, value);
+    if (pd->object.users == regions->len) {
+        for (guint i = 0; i < regions->len; i++) {
+            struct rdma_mr *mr = g_ptr_array_index(regions, i);
+            if (mr->pending)
+                cancelled(mr->opaque);
+            destroy_mr(mr);
+        }
+        destroy_pd(pd);
+        error = 0;
+    }
+    g_mutex_unlock(&rdma->lock);
+    return error;
+}
+
 static int check_user_pages(const struct rdma_mr_attributes *a)
 {
     uint64_t pages = (a->start % RDMA_PAGE_SIZE + a->length + RDMA_PAGE_SIZE - 1) / RDMA_PAGE_SIZE;

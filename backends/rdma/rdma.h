@@ -160,6 +160,11 @@ int rdma_remove_gid(struct rdma *rdma, unsigned index);
 
 int rdma_create_pd(struct rdma *rdma, uint32_t number, struct rdma_pd **pd);
 int rdma_destroy_pd(struct rdma_pd *pd);
+/*
+ * The same with all memory regions in it, also those on their way: @cancelled gets the opaque of each
+ * whose done does not come any more, and is called with the adapter locked. -EBUSY: something else is in it.
+ */
+int rdma_destroy_pd_and_regions(struct rdma_pd *pd, void (*cancelled)(void *opaque));
 
 enum rdma_access {
     RDMA_ACCESS_LOCAL_WRITE = 1 << 0,

@@ -254,6 +254,23 @@ void pvr_command_abandon(struct pvr_creation *creation)
     creation->mr = NULL;
 }
 
+void pvr_command_abandon_mr(struct pvrdma *pvrdma, const struct pvr_mr *mr)
+{
+    for (guint i = 0; i < pvrdma->creations->len; i++) {
+        struct pvr_creation *creation = g_ptr_array_index(pvrdma->creations, i);
+
+        if (creation->mr == mr)
+            pvr_command_abandon(creation);
+    }
+}
+
+void pvr_command_cancelled(void *opaque)
+{
+    struct pvr_creation *creation = opaque;
+
+    g_ptr_array_remove_fast(creation->pvrdma->creations, creation);
+}
+
 /* USER: the region's pages, counted here and by the driver, must be as many. */
 static int mr_attributes(struct pvrdma *pvrdma, const struct pvr_cmd_create_mr *cmd,
                          struct rdma_mr_attributes *a)

@@ -238,6 +238,10 @@ void pvr_command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_
 const char *pvr_command_name(uint32_t command);
 /* The region and its domain are gone, with everything else; an answer may still come. */
 void pvr_command_abandon(struct pvr_creation *creation);
+/* @mr is gone; if it was being made, an answer may still come. */
+void pvr_command_abandon_mr(struct pvrdma *pvrdma, const struct pvr_mr *mr);
+/* The region of a struct pvr_creation is gone, and no answer comes. */
+void pvr_command_cancelled(void *creation);
 
 /* ---- doorbell.c ---- */
 

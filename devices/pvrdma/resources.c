@@ -101,13 +101,24 @@ int pvr_pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
     return 0;
 }
 
+/* A process that is killed while it registers memory leaves a region that the driver does not know of:
+ * it had not waited for the answer. So a domain takes its regions along. */
 int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
     struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, handle);
-    int ret = pd ? rdma_destroy_pd(pd->pd) : -ENOENT;
+    int ret = pd ? rdma_destroy_pd_and_regions(pd->pd, pvr_command_cancelled) : -ENOENT;
 
     if (ret)
         return ret;
+    for (uint32_t i = 0; i < pvrdma->mrs.size; i++) {
+        struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, i);
+
+        if (!mr || mr->pd != pd)
+            continue;
+        pvr_command_abandon_mr(pvrdma, mr);
+        pvr_handles_remove(&pvrdma->mrs, i);
+        g_free(mr);
+    }
     pvr_handles_remove(&pvrdma->pds, handle);
     pd->uar->objects--;
     g_free(pd);

@@ -330,7 +330,6 @@ static void test_regions(struct pvd *d, gconstpointer data)
 
     g_assert_cmpuint(mr.handle, !=, dma.handle);
     g_assert_cmphex(mr.lkey, !=, dma.lkey);
-    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, EBUSY);
     /* All of memory is not for processes. */
     req.create_mr = (struct pvr_cmd_create_mr){.pd_handle = user_pd, .flags = PVR_MR_DMA};
     g_assert_cmpuint(pvd_command(d, PVR_CMD_CREATE_MR, &req, &resp), ==, EPERM);
@@ -429,10 +428,29 @@ static void test_forgotten_region(struct pvd *d, gconstpointer data)
 
     g_assert_cmpuint(pvd_command(d, PVR_CMD_QUERY_PKEY, &req, &resp), ==, 0);
     g_assert_cmphex(resp.query_pkey.pkey, ==, 0xffff);
-    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, EBUSY);
     release(d, 0);
     g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
     g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
+}
+
+/* A process was killed while it registered memory: what its domain had goes with it, whether the answer
+ * never came or came too late, and its context can be closed. */
+static void test_domain_takes_its_regions_along(struct pvd *d, gconstpointer data)
+{
+    uint32_t context = pvd_open_context(d, 1), pd = pvd_create_pd(d, context);
+    struct pvd_buffer buffer = pvd_alloc(d, 2);
+    struct pvd_mr mr = pvd_register(d, pd, &buffer, 0x7000, 0x2000, PVR_ACCESS_ALL);
+    struct rdma *rdma = pvrdma_backend(d->pvrdma);
+    uint32_t slow = begin_slow_region(d);
+
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_UC, context), ==, 0);
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_MR, mr.handle), ==, ENOENT);
+    g_assert_cmpuint(g_hash_table_size(rdma->objects[RDMA_OBJECT_MR]), ==, 1);
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, slow), ==, 0);
+    g_assert_cmpuint(g_hash_table_size(rdma->objects[RDMA_OBJECT_MR]), ==, 0);
+    g_assert_cmpuint(g_hash_table_size(rdma->objects[RDMA_OBJECT_PD]), ==, 0);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
 }
 
 static void test_reset_during_slow_region(struct pvd *d, gconstpointer data)
@@ -783,6 +801,8 @@ int main(int argc, char **argv)
     ADD("/pvrdma/slow-region", setup_started, test_slow_region);
     ADD("/pvrdma/slow-region-fails", setup_started, test_slow_region_fails);
     ADD("/pvrdma/forgotten-region", setup_started, test_forgotten_region);
+    ADD("/pvrdma/domain-takes-its-regions-along", setup_started,
+        test_domain_takes_its_regions_along);
     ADD("/pvrdma/reset-during-slow-region", setup_started, test_reset_during_slow_region);
     ADD("/pvrdma/bad-directories", setup_started, test_bad_directories);
     ADD("/pvrdma/bad-cqs", setup_started, test_bad_cqs);

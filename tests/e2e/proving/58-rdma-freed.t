@@ -7,7 +7,7 @@
 here=$(dirname "$(realpath "$0")")
 . "${here%/proving}/lib.sh"
 . "${here%/proving}/rdma.sh"
-guest_timeout=110
+guest_timeout=150
 need_pvrdma 'what is left on the host'
 need_soft_roce
 
