@@ -36,8 +36,8 @@ load_pvrdma() {
     done
     return 1
 }
-# Waits for the server of a pingpong or of perftest (port 18515); others get a second and more.
-listening() { for _ in {1..10}; do grep -qs ':4853 .* 0A ' /proc/net/tcp /proc/net/tcp6 && return; sleep 0.1; done; }
+# Waits for the server of a pingpong or of perftest (port 18515).
+listening() { for _ in {1..100}; do grep -qs ':4853 .* 0A ' /proc/net/tcp /proc/net/tcp6 && return; sleep 0.1; done; }
 # pair COMMAND...: a server and a client of the same command; fails when either does.
 pair() {
     local server

@@ -15,7 +15,9 @@ cat >"$work/carry-out" <<END
 $guest_rdma
 read -r line
 eval "\$line" &
-listening; echo listening; wait
+case \$line in *rping* | *ucmatose*) sleep 2 ;; *) listening ;; esac
+echo listening
+wait
 END
 cat >"$work/other" <<END
 $guest_rdma
@@ -35,7 +37,7 @@ in_guest 'two guests' --memory=512M --rdma=backend=verbs,device=rxe0,net=type=st
     -plodge.ip=eth0:10.9.0.1/24 -epvrdma_module="$pvrdma_module" <<END
 $guest_rdma
 load_pvrdma; loaded=\$?
-remote() { echo "\$*" | timeout 60 socat -t 60 - TCP:10.9.0.2:7000 >server.out 2>&1 & server=\$!; wait_for 10 grep listening server.out; }
+remote() { echo "\$*" | timeout 60 socat -t 60 - TCP:10.9.0.2:7000 >server.out 2>&1 & server=\$!; wait_for 20 grep listening server.out; }
 # The tool in both guests, its server in the other.
 pair() {
     remote "timeout 50 \$* 2>&1 || echo FAILED"
