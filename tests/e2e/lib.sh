@@ -55,9 +55,9 @@ same() { [ "$1" = "$2" ] || { printf 'expected: %s\ngot:      %s\n' "$1" "$2"; r
 
 # wait_for SECONDS COMMAND...: until it succeeds.
 wait_for() {
-    local deadline=$(($(date +%s) + $1)); shift
+    local deadline=$((EPOCHSECONDS + $1)); shift
     until "$@" >/dev/null 2>&1; do
-        [ "$(date +%s)" -lt "$deadline" ] || { echo "waited in vain for: $*"; return 1; }
+        [ "$EPOCHSECONDS" -lt "$deadline" ] || { echo "waited in vain for: $*"; return 1; }
         sleep 0.1
     done
 }
