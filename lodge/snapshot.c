@@ -225,21 +225,12 @@ static bool save_kvm(struct machine *machine, struct snapshot *snapshot, GError 
 static bool save_devices(struct machine *machine, struct snapshot *snapshot, GError **error)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    uint64_t total = 0;
 
     for (struct device *device = machine->devices.first; device; device = device->next) {
         g_byte_array_set_size(bytes, 0);
-        if (!device_save(device, bytes, error))
+        if (!device_save(device, bytes, error) ||
+            !snapshot_add_device(snapshot, device->name, bytes->data, bytes->len, error))
             return false;
-        total += bytes->len;
-        if (total > SNAPSHOT_MAX_DEVICES) {
-            g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
-                        "snapshot: with the %u MiB that %s holds the devices' states are larger "
-                        "than %u MiB; the guest must free some of it",
-                        bytes->len >> 20, device->name, SNAPSHOT_MAX_DEVICES >> 20);
-            return false;
-        }
-        snapshot_add(snapshot, SNAPSHOT_DEVICE, 1, device->name, bytes->data, bytes->len);
     }
     return true;
 }

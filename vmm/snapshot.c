@@ -119,6 +119,7 @@ struct snapshot *snapshot_create(void)
     struct snapshot *snapshot = g_new0(struct snapshot, 1);
 
     snapshot->sections = g_ptr_array_new_with_free_func(section_free);
+    snapshot->max_devices = SNAPSHOT_MAX_DEVICES;
     return snapshot;
 }
 
@@ -154,6 +155,21 @@ void snapshot_add(struct snapshot *snapshot, enum snapshot_type type, uint16_t v
     section->type = (uint16_t)type;
     section->version = version;
     section->flags = SNAPSHOT_MANDATORY;
+}
+
+bool snapshot_add_device(struct snapshot *snapshot, const char *name, const void *data, size_t size,
+                         GError **error)
+{
+    if (size > snapshot->max_devices - snapshot->devices) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+                    "snapshot: with the %zu MiB that %s holds the devices' states are larger than "
+                    "%" G_GUINT64_FORMAT " MiB; the guest must free some of it",
+                    size >> 20, name, snapshot->max_devices >> 20);
+        return false;
+    }
+    snapshot->devices += size;
+    snapshot_add(snapshot, SNAPSHOT_DEVICE, 1, name, data, size);
+    return true;
 }
 
 const struct snapshot_section *snapshot_find(const struct snapshot *snapshot,

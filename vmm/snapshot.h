@@ -55,6 +55,8 @@ struct snapshot_section {
 
 struct snapshot {
     GPtrArray *sections; /* of struct snapshot_section *, without END */
+    uint64_t devices; /* bytes of snapshot_add_device so far, and at most (SNAPSHOT_MAX_DEVICES) */
+    uint64_t max_devices;
 };
 
 struct snapshot *snapshot_create(void);
@@ -65,6 +67,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(snapshot_t, snapshot_destroy)
 /* Adds a mandatory section; @name (at most SNAPSHOT_MAX_NAME bytes) and @data are copied. */
 void snapshot_add(struct snapshot *snapshot, enum snapshot_type type, uint16_t version,
                   const char *name, const void *data, size_t size);
+/* A device's, of version 1; false if all devices' together would be more than a reader takes: names the device. */
+bool snapshot_add_device(struct snapshot *snapshot, const char *name, const void *data, size_t size,
+                         GError **error);
 /* The section of that type and name (NULL: the first of the type), or NULL. */
 const struct snapshot_section *snapshot_find(const struct snapshot *snapshot,
                                              enum snapshot_type type, const char *name);

@@ -7,6 +7,9 @@
  *   traffic files FOLDER STOP        writes files, renames them, reads them, and notes each in FOLDER/log, which
  *                                    stays open, until the file STOP is there
  *   traffic check FOLDER             compares what `files` left there with its log
+ *   traffic disk DEVICE              writes a block to the disk and to memory, reads the oldest of both again, and
+ *                                    prints "count N.", for ever
+ *   traffic disk FILE FROM TO        is that disk as it was after one of these rounds?
  *   traffic tick MS MIB PAGES        fills MIB of memory, then writes to PAGES pages of it and prints a line every
  *                                    MS milliseconds, for ever (tests/bench/lifecycle)
  *
@@ -24,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +36,8 @@
 #define PAUSE_MS  40  /* between two */
 #define FILES     16u /* names in use */
 #define FILE_MOST 8192u
+#define PLACES    64u /* on the disk */
+#define PLACE     4096u
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {
@@ -199,6 +205,77 @@ static void check(void)
     printf("check: %" PRIu64 " files\n", last);
 }
 
+/* ---- the disk ---- */
+
+static void disk_at(int fd, uint64_t number, void *data, bool writes)
+{
+    off_t at = (off_t)(number % PLACES * PLACE);
+    ssize_t done = writes ? pwrite(fd, data, PLACE, at) : pread(fd, data, PLACE, at);
+
+    if (done != PLACE)
+        die("disk, round %" PRIu64 ": %s", number, done < 0 ? strerror(errno) : "too short");
+}
+
+static void disk(const char *path)
+{
+    static uint8_t memory[PLACES][PLACE], block[PLACE] __attribute__((aligned(4096)));
+    int fd = open(path, O_RDWR | O_DIRECT | O_DSYNC);
+
+    if (fd < 0)
+        die("%s: %s", path, strerror(errno));
+    for (uint64_t number = 1;; number++) {
+        uint64_t oldest = number < PLACES ? 1 : number - PLACES + 1;
+
+        fill(block, PLACE, number);
+        memcpy(memory[number % PLACES], block, PLACE);
+        disk_at(fd, number, block, true);
+        disk_at(fd, oldest, block, false);
+        if (memcmp(block, memory[oldest % PLACES], PLACE))
+            die("disk: in round %" PRIu64 " round %" PRIu64 " is wrong", number, oldest);
+        fill(block, PLACE, oldest);
+        if (memcmp(block, memory[oldest % PLACES], PLACE))
+            die("memory: in round %" PRIu64 " round %" PRIu64 " is wrong", number, oldest);
+        printf("count %" PRIu64 ".\n", number);
+        tcdrain(STDOUT_FILENO); /* nobody is told more than the disk has, nor much less */
+        rest();
+    }
+}
+
+/* The place at which the disk is not as it was after that round; PLACES: it is. */
+static unsigned disk_differs(int fd, uint64_t last)
+{
+    static uint8_t block[PLACE], expected[PLACE];
+
+    for (unsigned place = 0; place < PLACES; place++) {
+        uint64_t before = (last + PLACES - place) % PLACES; /* rounds since it was written */
+
+        disk_at(fd, place, block, false);
+        memset(expected, 0, PLACE);
+        if (before < last)
+            fill(expected, PLACE, last - before);
+        if (memcmp(block, expected, PLACE))
+            return place;
+    }
+    return PLACES;
+}
+
+static void disk_check(const char *path, uint64_t from, uint64_t to)
+{
+    int fd = open(path, O_RDONLY);
+    unsigned place = 0;
+
+    if (fd < 0)
+        die("%s: %s", path, strerror(errno));
+    for (uint64_t number = from; number <= to; number++) {
+        place = disk_differs(fd, number);
+        if (place == PLACES) {
+            printf("disk: round %" PRIu64 "\n", number);
+            return;
+        }
+    }
+    die("disk: of none of the rounds %" PRIu64 " to %" PRIu64 ": place %u", from, to, place);
+}
+
 /* ---- time and memory ---- */
 
 static void tick(unsigned ms, unsigned mib, unsigned pages)
@@ -227,7 +304,11 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 5 && !strcmp(argv[1], "tick"))
         tick(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
-    if (argc == 5 && !strcmp(argv[1], "echo")) {
+    if (argc == 3 && !strcmp(argv[1], "disk"))
+        disk(argv[2]);
+    if (argc == 5 && !strcmp(argv[1], "disk")) {
+        disk_check(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
+    } else if (argc == 5 && !strcmp(argv[1], "echo")) {
         echo(argv[2], argv[3], argv[4]);
     } else if ((argc == 4 && !strcmp(argv[1], "files")) ||
                (argc == 3 && !strcmp(argv[1], "check"))) {
@@ -238,7 +319,8 @@ int main(int argc, char **argv)
         else
             check();
     } else {
-        die("echo ADDRESS PORT STOP, files FOLDER STOP, check FOLDER, or tick MS MIB PAGES");
+        die("echo ADDRESS PORT STOP, files FOLDER STOP, check FOLDER, disk DEVICE, "
+            "disk FILE FROM TO, or tick MS MIB PAGES");
     }
     return 0;
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What the scripts of whole lives share: lodges whose guest is tests/support/counter, which any KVM can run.
+# What the scripts of whole lives share: lodges whose guest is tests/support/counter or writer, which any KVM can run.
+# They are called with these programs: LODGE COUNTER WRITER TRAFFIC.
 #
 #   . "$(dirname "$0")/life.sh"; $lodge, $work, check NAME COMMANDS, finish
 set -u
-lodge=$(realpath "$1") counter=$(realpath "$2") here=$(dirname "$(realpath "$0")")
+lodge=$(realpath "$1") counter=$(realpath "$2") writer=$(realpath "$3") traffic=$(realpath "$4") here=$(dirname "$(realpath "$0")")
 work=$(mktemp -d "${TMPDIR:-/tmp}/lodge-life.XXXXXX")
 cd "$work" || exit 1
 count=0 failed=0

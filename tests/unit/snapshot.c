@@ -112,6 +112,27 @@ static void assert_encoding_refused(struct snapshot *snapshot, const char *words
     snapshot_destroy(snapshot);
 }
 
+/* What a reader would refuse is not written: together, to the byte. */
+static void test_more_than_fits_is_not_written(void)
+{
+    g_autoptr(snapshot_t) snapshot = snapshot_create();
+    g_autofree uint8_t *state = g_malloc0(3 << 20);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpuint(snapshot->max_devices + (8 << 20), <, SNAPSHOT_MAX_SIZE);
+    snapshot->max_devices = 5 << 20;
+    g_assert_true(snapshot_add_device(snapshot, "gpu0", state, 3 << 20, &error));
+    g_assert_false(snapshot_add_device(snapshot, "gpu1", state, (2 << 20) + 1, &error));
+    g_assert_cmpstr(
+        error->message, ==,
+        "snapshot: with the 2 MiB that gpu1 holds the devices' states are larger than 5 MiB; the "
+        "guest must free some of it");
+    g_assert_null(snapshot_find(snapshot, SNAPSHOT_DEVICE, "gpu1"));
+    g_assert_true(snapshot_add_device(snapshot, "gpu2", state, 2 << 20, NULL));
+    g_assert_false(snapshot_add_device(snapshot, "gpu3", state, 1, NULL));
+    g_assert_true(snapshot_add_device(snapshot, "gpu4", state, 0, NULL));
+}
+
 static void test_newer_section_version(void)
 {
     struct snapshot *snapshot = sample();
@@ -189,6 +210,7 @@ int main(int argc, char **argv)
     g_test_add_func("/snapshot/damage-names-the-section", test_damage_names_the_section);
     g_test_add_func("/snapshot/foreign", test_foreign);
     g_test_add_func("/snapshot/bytes-after-the-end", test_bytes_after_the_end);
+    g_test_add_func("/snapshot/more-than-fits-is-not-written", test_more_than_fits_is_not_written);
     g_test_add_func("/snapshot/newer-section-version", test_newer_section_version);
     g_test_add_func("/snapshot/unknown-mandatory-section", test_unknown_mandatory_section);
     g_test_add_func("/snapshot/unknown-optional-section-is-skipped",
