@@ -683,6 +683,36 @@ static void test_state(void)
     client_close(to);
 }
 
+/* A connection stays behind: the guest hears so as soon as it sends on it, and may make another. */
+static void test_state_without_connections(void)
+{
+    g_autoptr(GByteArray) saved = g_byte_array_new();
+    g_autoptr(GError) error = NULL;
+    struct client *from = client_open("type=user"), *to = client_open("type=user");
+    struct tcp tcp = tcp_new(from, 4000), again = tcp_new(to, 4001);
+    uint16_t port;
+    int listener = host_socket(SOCK_STREAM, &port), fd = -1;
+
+    tcp_connect(&tcp, port);
+    g_assert_true(wait_until((fd = accept(listener, NULL, NULL)) >= 0));
+    client_active(from, false);
+    net_save(from->net, saved);
+    client_active(to, false);
+    g_assert_true(net_load(to->net, saved->data, saved->len, &error));
+    g_assert_no_error(error);
+    client_active(to, true);
+    tcp.client = to;
+    tcp_send(&tcp, ACK | PSH, "hello", 5);
+    g_assert_cmphex(tcp_receive(&tcp, NET_PATIENT) & RST, ==, RST);
+    tcp_connect(&again, port);
+    close(fd);
+    close(listener);
+    g_byte_array_unref(tcp.received);
+    g_byte_array_unref(again.received);
+    client_close(from);
+    client_close(to);
+}
+
 static void test_state_damaged(void)
 {
     g_autoptr(GByteArray) saved = g_byte_array_new();
@@ -787,6 +817,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/user/inactive", test_inactive);
     g_test_add_func("/net/user/full", test_full);
     g_test_add_func("/net/user/state", test_state);
+    g_test_add_func("/net/user/state-without-connections", test_state_without_connections);
     g_test_add_func("/net/user/state-damaged", test_state_damaged);
     g_test_add_func("/net/user/options", test_options);
     return g_test_run();
