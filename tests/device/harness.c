@@ -303,6 +303,47 @@ void harness_settle(struct harness *h, int ms)
     harness_wait(h, never, NULL, ms);
 }
 
+/* ---- nothing moves ---- */
+
+struct harness_still {
+    struct harness *h;
+    uint8_t *memory;
+    uint64_t size, messages;
+    unsigned slot, vectors;
+};
+
+static uint64_t all_messages(struct harness *h, unsigned slot, unsigned vectors)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < vectors; i++)
+        count += harness_msi_count(h, slot, i);
+    return count;
+}
+
+struct harness_still *harness_watch(struct harness *h, uint64_t size, unsigned slot,
+                                    unsigned vectors)
+{
+    struct harness_still *still = g_new(struct harness_still, 1);
+
+    size = size ? size : h->next_free;
+    *still = (struct harness_still){
+        .h = h, .size = size, .memory = g_malloc(size), .slot = slot, .vectors = vectors};
+    memcpy(still->memory, harness_ptr(h, 0, size), size);
+    still->messages = all_messages(h, slot, vectors);
+    return still;
+}
+
+bool harness_unmoved(struct harness_still *still)
+{
+    bool same = !memcmp(still->memory, harness_ptr(still->h, 0, still->size), still->size) &&
+                all_messages(still->h, still->slot, still->vectors) == still->messages;
+
+    g_free(still->memory);
+    g_free(still);
+    return same;
+}
+
 /* ---- PCI ---- */
 
 unsigned harness_attach(struct harness *h, struct pci_function *function)

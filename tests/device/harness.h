@@ -75,6 +75,12 @@ bool harness_wait_flag(struct harness *h, const bool *flag, int timeout_ms);
 /* Turns the main loop for @ms and takes interrupts: to see that something does not happen. */
 void harness_settle(struct harness *h, int ms);
 
+/* The proof that a device is quiet: takes memory up to @size (0: what was allocated) and the counts of a function's first
+ * vectors; harness_unmoved, after which the caller's are as before, or not, frees that. */
+struct harness_still *harness_watch(struct harness *h, uint64_t size, unsigned slot,
+                                    unsigned vectors);
+bool harness_unmoved(struct harness_still *still);
+
 /* ---- PCI as a driver does it; @slot's function 0 ---- */
 
 /*

@@ -160,6 +160,7 @@ static void test_damaged_streams(struct pair *p, gconstpointer data)
 
 static void test_paused(struct pair *p, gconstpointer data)
 {
+    struct harness_still *still;
     struct pvr_cqe cqe;
     g_autoptr(GError) error = NULL;
 
@@ -170,10 +171,12 @@ static void test_paused(struct pair *p, gconstpointer data)
     g_assert_true(devices_set_state(&p->d.h->devices, DEVICE_RUNNING_P2P, 1000, &error));
     send(p, 0, true);
     send(p, 1, true);
-    harness_settle(p->d.h, 5);
+    still = harness_watch(p->d.h, 0, p->d.slot, PVR_VECTORS);
+    harness_settle(p->d.h, 60);
     g_assert_false(pvd_poll(&p->d, &p->send_cq, &cqe));
     g_assert_true(devices_set_state(&p->d.h->devices, DEVICE_STOP, 1000, &error));
-    harness_settle(p->d.h, 5);
+    harness_settle(p->d.h, 60);
+    g_assert_true(harness_unmoved(still));
     g_assert_true(devices_set_state(&p->d.h->devices, DEVICE_RUNNING, 1000, &error));
     expect_messages(p, 2);
 }

@@ -56,25 +56,13 @@ static void flood_stop(struct flood *flood)
 
 /* ---- the proof ---- */
 
-static uint64_t all_messages(struct harness *h, unsigned slot, unsigned vectors)
-{
-    uint64_t count = 0;
-
-    for (unsigned i = 0; i < vectors; i++)
-        count += harness_msi_count(h, slot, i);
-    return count;
-}
-
 /* Is memory the same, and has nothing interrupted, over WATCHED ms in which the loop turns? */
 static bool nothing_moves(struct harness *h, unsigned slot, unsigned vectors)
 {
-    g_autofree uint8_t *before = g_malloc(RAM);
-    uint8_t *ram = harness_ptr(h, 0, RAM);
-    uint64_t messages = all_messages(h, slot, vectors);
+    struct harness_still *still = harness_watch(h, RAM, slot, vectors);
 
-    memcpy(before, ram, RAM);
     harness_settle(h, WATCHED);
-    return !memcmp(before, ram, RAM) && all_messages(h, slot, vectors) == messages;
+    return harness_unmoved(still);
 }
 
 static void set_state(struct harness *h, enum device_state state)

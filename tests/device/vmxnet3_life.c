@@ -74,6 +74,37 @@ static void test_pause(void)
     vmxtest_tear_down(&t);
 }
 
+/* While the host sends and sends, neither memory nor an interrupt moves; afterwards all of it comes, in turn. */
+static void test_flooded(void)
+{
+    static const enum device_state quiet[] = {DEVICE_RUNNING_P2P, DEVICE_STOP, DEVICE_STOP_COPY};
+    uint8_t data[300];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    for (unsigned i = 0; i < G_N_ELEMENTS(quiet); i++) {
+        struct harness_still *still;
+
+        set_state(&t, quiet[i]);
+        still = harness_watch(t.h, 0, t.slot, 2);
+        for (unsigned frame = 0; frame < 20; frame++) {
+            vmxtest_fill(data, sizeof(data), vmxtest_mac, frame);
+            vmxtest_host_sends(&t, NULL, data, sizeof(data));
+            harness_settle(t.h, 3);
+        }
+        g_assert_true(harness_unmoved(still));
+        still = harness_watch(t.h, 0, t.slot, 2);
+        set_state(&t, DEVICE_RUNNING);
+        for (unsigned frame = 0; frame < 20; frame++) {
+            vmxtest_fill(data, sizeof(data), vmxtest_mac, frame);
+            vmxtest_expect(&t, data, sizeof(data));
+        }
+        g_assert_false(harness_unmoved(still));
+    }
+    vmxtest_tear_down(&t);
+}
+
 /* An activation in a pause is carried out at its end. */
 static void test_pause_activate(void)
 {
@@ -280,6 +311,7 @@ int main(int argc, char **argv)
     log_set_levels("error", NULL);
     g_test_add_func("/vmxnet3/quiesce", test_quiesce);
     g_test_add_func("/vmxnet3/pause", test_pause);
+    g_test_add_func("/vmxnet3/flooded", test_flooded);
     g_test_add_func("/vmxnet3/pause/activate", test_pause_activate);
     g_test_add_func("/vmxnet3/announce", test_announce);
     g_test_add_func("/vmxnet3/state", test_state);
