@@ -111,19 +111,17 @@ static void add_environment(GByteArray *body, const char *const *given)
     }
 }
 
-/* What to run, where, and with which environment. */
+/* What to run, and with which environment. */
 static void add_command(GByteArray *body, const struct config *config, char *const *words)
 {
-    g_autofree char *here = g_get_current_dir();
-    const char *cwd = options_string(config->run, "cwd");
-
     for (; *words; words++)
         add_field(body, "arg", *words);
     add_environment(body, options_list(config->run, "env"));
-    add_field(body, "cwd", cwd ? cwd : here);
 }
 
-/* The shell, a program that it finds, the loader, libc and the locale: most commands begin with them. */
+/* The shell, a program that it finds, the loader, libc and the locale: most commands begin with them.
+ * Not in our folder: that one changes, if only by what is prepared in it, and whatever the guest knows
+ * of must not (virtio/9p_state.c). */
 static void send_warm(struct command *command)
 {
     static char *const words[] = {"sh", "-c", "exec env echo", NULL};
@@ -137,11 +135,14 @@ static void send_start(struct command *command)
 {
     const struct config *config = command->config;
     g_autoptr(GByteArray) body = g_byte_array_new();
+    g_autofree char *here = g_get_current_dir();
+    const char *cwd = options_string(config->run, "cwd");
     struct winsize size;
     struct timespec now;
     g_autofree char *clock = NULL;
 
     add_command(body, config, config->command);
+    add_field(body, "cwd", cwd ? cwd : here);
     clock_gettime(CLOCK_REALTIME, &now);
     clock = g_strdup_printf("%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
     add_field(body, "clock", clock);
