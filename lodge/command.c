@@ -373,7 +373,8 @@ static void handle_frame(struct command *command, unsigned type, const char *fie
             handle_hello(command, fields, length);
         break;
     case LODGE_FRAME_WARMED:
-        guest_is_prepared(command);
+        if (command->ready)
+            guest_is_prepared(command);
         break;
     case LODGE_FRAME_STARTED:
         if (command->started || command->exited)

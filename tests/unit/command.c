@@ -156,6 +156,42 @@ static void test_a_command_from_start_to_end(struct fixture *f, gconstpointer da
     g_assert_null(fake_console.detail);
 }
 
+static void count_call(void *opaque)
+{
+    ++*(unsigned *)opaque;
+}
+
+/* A guest that is to be saved rehearses first, in no folder of ours, and is saved once. */
+static void test_a_guest_is_prepared(struct fixture *f, gconstpointer data)
+{
+    unsigned prepared = 0;
+    size_t length;
+
+    command_set_prepared(f->command, count_call, &prepared);
+    TELL(f, WARMED, "");
+    TELL(f, HELLO, "version=2\0init-ns=5\0ready-ns=6");
+    g_autofree char *warm = told(f, LODGE_FRAME_WARM, &length);
+    g_assert_true(has_field(warm, length, "arg=sh"));
+    g_assert_true(has_field(warm, length, "env=LODGE_X=1"));
+    g_assert_false(has_field(warm, length, "cwd=/tmp"));
+    g_assert_cmpuint(prepared, ==, 0);
+    TELL(f, WARMED, "ready-ns=7");
+    TELL(f, WARMED, "ready-ns=8");
+    g_assert_cmpuint(prepared, ==, 1);
+    g_assert_cmpuint(f->control->to_guest->len, ==, 0);
+}
+
+/* The init of an initramfs that somebody made long ago does not know how. */
+static void test_an_older_guest_is_prepared(struct fixture *f, gconstpointer data)
+{
+    unsigned prepared = 0;
+
+    command_set_prepared(f->command, count_call, &prepared);
+    TELL(f, HELLO, "version=1\0init-ns=5\0ready-ns=6");
+    g_assert_cmpuint(prepared, ==, 1);
+    g_assert_cmpuint(f->control->to_guest->len, ==, 0);
+}
+
 static void test_a_signal_is_128_more(struct fixture *f, gconstpointer data)
 {
     begin(f);
@@ -380,6 +416,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
 #define ADD(NAME) g_test_add("/command/" #NAME, struct fixture, NULL, setup, test_##NAME, teardown)
     ADD(a_command_from_start_to_end);
+    ADD(a_guest_is_prepared);
+    ADD(an_older_guest_is_prepared);
     ADD(a_signal_is_128_more);
     ADD(only_the_first_end_counts);
     ADD(input_comes_after_the_start);
