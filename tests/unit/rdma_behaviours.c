@@ -848,56 +848,46 @@ static void a_gid_comes_and_goes(void)
     host_tear_down(&host);
 }
 
-static const struct behaviour {
-    const char *name;
-    void (*run)(void);
-} behaviours[] = {
-    {"send-arrives-in-pieces", send_arrives_in_pieces},
-    {"write-and-read-move-bytes", write_and_read_move_bytes},
-    {"immediate-data-arrives", immediate_data_arrives},
-    {"atomics-change-memory-and-return-what-was", atomics_change_memory_and_return_what_was},
-    {"an-unaligned-atomic-is-an-invalid-request", an_unaligned_atomic_is_an_invalid_request},
-    {"keys-must-be-right", keys_must_be_right},
-    {"ranges-must-be-inside", ranges_must_be_inside},
-    {"the-region-must-allow-it", the_region_must_allow_it},
-    {"the-queue-pair-must-allow-it", the_queue_pair_must_allow_it},
-    {"a-region-that-is-gone-opens-nothing", a_region_that_is_gone_opens_nothing},
-    {"scattered-pages-are-one-range", scattered_pages_are_one_range},
-    {"a-receive-that-is-too-small-fails-both", a_receive_that_is_too_small_fails_both},
-    {"a-sender-waits-for-a-receive", a_sender_waits_for_a_receive},
-    {"waiting-for-a-receive-ends-after-its-retries", waiting_for_a_receive_ends_after_its_retries},
-    {"nobody-there-ends-after-the-retries", nobody_there_ends_after_the_retries},
-    {"a-peer-that-goes-is-noticed", a_peer_that_goes_is_noticed},
-    {"an-error-flushes-what-is-and-what-comes", an_error_flushes_what_is_and_what_comes},
-    {"a-reset-forgets-and-can-be-used-again", a_reset_forgets_and_can_be_used_again},
-    {"posting-too-early-is-refused", posting_too_early_is_refused},
-    {"values-out-of-range-are-refused", values_out_of_range_are_refused},
-    {"a-query-gives-what-was-set", a_query_gives_what_was_set},
-    {"only-signaled-sends-complete", only_signaled_sends_complete},
-    {"completions-come-in-order-and-are-announced", completions_come_in_order_and_are_announced},
-    {"a-full-queue-says-when-there-is-room", a_full_queue_says_when_there_is_room},
-    {"what-is-used-can-not-be-destroyed", what_is_used_can_not_be_destroyed},
-    {"a-shared-queue-serves-and-warns", a_shared_queue_serves_and_warns},
-    {"an-error-with-a-shared-queue-tells-the-last-receive",
-     an_error_with_a_shared_queue_tells_the_last_receive},
-    {"draining-ends-with-an-event-and-sends-wait", draining_ends_with_an_event_and_sends_wait},
-    {"the-first-message-establishes", the_first_message_establishes},
-    {"a-datagram-arrives-behind-its-header", a_datagram_arrives_behind_its_header},
-    {"a-datagram-with-the-wrong-qkey-is-lost", a_datagram_with_the_wrong_qkey_is_lost},
-    {"the-privileged-qkey-is-the-senders-own", the_privileged_qkey_is_the_senders_own},
-    {"a-datagram-without-a-receive-is-lost", a_datagram_without_a_receive_is_lost},
-    {"a-dma-region-is-local-and-by-physical-address",
-     a_dma_region_is_local_and_by_physical_address},
-    {"the-general-service-talks-to-itself", the_general_service_talks_to_itself},
-    {"a-gid-comes-and-goes", a_gid_comes_and_goes},
-};
+#define ADD(NAME) g_test_add_func("/rdma/" #NAME, NAME)
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (unsigned i = 0; i < G_N_ELEMENTS(behaviours); i++) {
-        g_autofree char *path = g_strdup_printf("/rdma/%s", behaviours[i].name);
-        g_test_add_func(path, behaviours[i].run);
-    }
+    ADD(send_arrives_in_pieces);
+    ADD(write_and_read_move_bytes);
+    ADD(immediate_data_arrives);
+    ADD(atomics_change_memory_and_return_what_was);
+    ADD(an_unaligned_atomic_is_an_invalid_request);
+    ADD(keys_must_be_right);
+    ADD(ranges_must_be_inside);
+    ADD(the_region_must_allow_it);
+    ADD(the_queue_pair_must_allow_it);
+    ADD(a_region_that_is_gone_opens_nothing);
+    ADD(scattered_pages_are_one_range);
+    ADD(a_receive_that_is_too_small_fails_both);
+    ADD(a_sender_waits_for_a_receive);
+    ADD(waiting_for_a_receive_ends_after_its_retries);
+    ADD(nobody_there_ends_after_the_retries);
+    ADD(a_peer_that_goes_is_noticed);
+    ADD(an_error_flushes_what_is_and_what_comes);
+    ADD(a_reset_forgets_and_can_be_used_again);
+    ADD(posting_too_early_is_refused);
+    ADD(values_out_of_range_are_refused);
+    ADD(a_query_gives_what_was_set);
+    ADD(only_signaled_sends_complete);
+    ADD(completions_come_in_order_and_are_announced);
+    ADD(a_full_queue_says_when_there_is_room);
+    ADD(what_is_used_can_not_be_destroyed);
+    ADD(a_shared_queue_serves_and_warns);
+    ADD(an_error_with_a_shared_queue_tells_the_last_receive);
+    ADD(draining_ends_with_an_event_and_sends_wait);
+    ADD(the_first_message_establishes);
+    ADD(a_datagram_arrives_behind_its_header);
+    ADD(a_datagram_with_the_wrong_qkey_is_lost);
+    ADD(the_privileged_qkey_is_the_senders_own);
+    ADD(a_datagram_without_a_receive_is_lost);
+    ADD(a_dma_region_is_local_and_by_physical_address);
+    ADD(the_general_service_talks_to_itself);
+    ADD(a_gid_comes_and_goes);
     return g_test_run();
 }

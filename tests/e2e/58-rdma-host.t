@@ -5,9 +5,8 @@
 # they tell each other goes over TCP through the guest's NIC in user mode; what they send is between the guest's
 # address, which lodge gives to the port, and the host's.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=150
 need_pvrdma 'guest and host'
 need_soft_roce

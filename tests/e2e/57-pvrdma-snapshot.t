@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A snapshot of a guest whose queue pairs are exchanging messages: the restored guest goes on with them, as does the
 # one that was saved. Each round is a server and a client of ibv_rc_pingpong, with events; "count N" follows its end.
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 need_pvrdma 'snapshots of RDMA traffic'
 
 cat >"$work/script" <<END

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter with its stock driver, over loopback: the tools of libibverbs, librdmacm and perftest, each
 # with a server and a client in one guest; then the driver goes and comes back, also under traffic.
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=170
 need_pvrdma 'the stock driver'
 

@@ -3,9 +3,8 @@
 # backends/rdma over verbs: the behaviours of tests/unit/rdma_behaviours.c between two queue pairs on one soft
 # RoCE device of this machine, and what doctor says of it. No guest.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 
 behaviours=$LODGE_BUILD/tests/unit/unit-rdma_behaviours
 [ -x "$behaviours" ] || { echo '1..0 # SKIP built without tests'; exit 0; }

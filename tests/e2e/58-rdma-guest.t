@@ -3,9 +3,8 @@
 # The RDMA adapter over verbs, on soft RoCE: the same tools between two programs of one guest as over loopback
 # (55-pvrdma.t), events too, and the host's objects gone with the guest.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=200
 need_pvrdma 'the stock driver over verbs'
 need_soft_roce

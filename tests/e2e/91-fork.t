@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copies of a prepared guest: each runs a command of its own, with an identity of its own.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 truncate -s 1M "$work/disk"; echo before | dd of="$work/disk" conv=notrunc 2>/dev/null
 begun=$(date +%s%N)

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter under rdma-core's own tests (pyverbs), over verbs on soft RoCE.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=170
 need_pvrdma 'rdma-core'"'"'s tests'
 need_soft_roce

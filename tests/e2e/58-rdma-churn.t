@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The RDMA adapter over verbs, on soft RoCE, when much changes: its link, its driver, many queue pairs, much memory.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=150
 need_pvrdma 'the driver comes and goes'
 need_soft_roce

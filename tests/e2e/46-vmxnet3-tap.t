@@ -3,10 +3,10 @@
 # vmxnet3 with its stock driver on a tap: data both ways compared by checksum, offloads, VLANs, MTU 9000,
 # ring sizes, link changes and pauses under traffic, unbind and bind, the module unloaded under traffic. In
 # a network namespace of its own.
-. "$(dirname "$0")/../network.sh"
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/network.sh"
+. "$(dirname "$0")/lib.sh"
 need_network 'vmxnet3'
-. "$(dirname "$0")/../vmxnet3.sh"
+. "$(dirname "$0")/vmxnet3.sh"
 
 ip tuntap add lodge0 mode tap && ip link set lodge0 mtu 9000 up && ip addr add 10.77.0.1/24 dev lodge0
 ip link add link lodge0 name lodge0.100 type vlan id 100 && ip addr add 10.78.0.1/24 dev lodge0.100 && ip link set lodge0.100 mtu 1500 up

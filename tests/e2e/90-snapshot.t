@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Snapshots: a guest with disk, network, entropy and console that counts and verifies goes on from a folder.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 # Each round writes its number to a place of the disk, reads back what the round before wrote, reads
 # random numbers, and counts on an open file of a shared folder; "count N" is written only if all was right.

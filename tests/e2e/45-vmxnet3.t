@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # vmxnet3 with its stock driver on user networking, and between two guests: addresses, data both ways
 # compared by checksum, counters. In a network namespace of its own.
-. "$(dirname "$0")/../network.sh"
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/network.sh"
+. "$(dirname "$0")/lib.sh"
 need_network 'vmxnet3'
-. "$(dirname "$0")/../vmxnet3.sh"
+. "$(dirname "$0")/vmxnet3.sh"
 
 in_guest user --net=type=user,model=vmxnet3 -esum -efunctions <<'END'
 HOST=10.0.2.2

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Live migration: a guest that counts, and verifies its disk, moves from one lodge to another.
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 busybox_initrd "$work/initrd" '
     mount -t proc proc /proc 2>/dev/null; mount -t devtmpfs dev /dev 2>/dev/null

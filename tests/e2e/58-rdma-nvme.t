@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A user of RDMA in the guest's own kernel, over the adapter with loopback: NVMe over fabrics, target and host in one
 # guest. Its queue pairs, connection manager and memory keys are the kernel's: fast registration, invalidation.
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=150
 need_pvrdma 'NVMe over RDMA'
 

@@ -3,9 +3,8 @@
 # The RDMA adapter over verbs between two guests on one soft RoCE device, each with an address of it: the tools of
 # libibverbs, librdmacm and perftest with a server in one guest and a client in the other; then one of them dies.
 # lab: --rdma
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
-. "${here%/proving}/rdma.sh"
+. "$(dirname "$0")/lib.sh"
+. "$here/rdma.sh"
 guest_timeout=215
 need_pvrdma 'two guests'
 need_soft_roce

@@ -4,10 +4,9 @@
 # fio writes and verifies its disk, one TCP connection carries bytes to the host and back over a tap, and files on
 # a shared folder are written, renamed and read again. At the end not one byte may be wrong, nor the connection or
 # the open log be others than at first. LODGE_CYCLES: how many (default 50).
-here=$(dirname "$(realpath "$0")")
-. "${here%/proving}/lib.sh"
+. "$(dirname "$0")/lib.sh"
 cycles=${LODGE_CYCLES:-50}
-peer=${here%/proving}/net-peer
+peer=$here/net-peer
 traffic=$LODGE_BUILD/tests/support/traffic
 tap=lodgecycles0 host=10.93.0.1 address=10.93.0.2 port=5093
 
