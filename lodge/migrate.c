@@ -21,6 +21,7 @@
 #define LOAD_MS   60000 /* for it to load the state */
 #define STALL_MS  10000 /* without a byte being taken */
 #define COMMIT_MS 30000 /* between COMMIT and RUNNING */
+#define WORTH_MS  10    /* of expected downtime that another round is worth its while for */
 #define CHUNK     (1u << 20)
 
 TRACE_EVENT(migrate_phase, "%s", (const char *phase), phase)
@@ -483,7 +484,8 @@ static bool send_round(struct migrate *m, bool limited, GError **error)
 }
 
 /* Until what is left fits into the downtime limit, at the speed of the last round: that of the slower
- * side, and with nothing on its way any more. */
+ * side, and with nothing on its way any more. Then on as long as each round leaves less than half: all of
+ * these take no longer than twice the limit. */
 static bool send_rounds(struct migrate *m, GError **error)
 {
     m->limited_ns = loop_now_ns();
@@ -506,7 +508,7 @@ static bool send_rounds(struct migrate *m, GError **error)
         pthread_mutex_unlock(&m->lock);
         trace_migrate_round(m->rounds, sent, left);
         loop_defer(loop_main(), tell, m);
-        if (expected_ms <= m->downtime_ms)
+        if (expected_ms <= m->downtime_ms && (expected_ms <= WORTH_MS || left > sent / 2))
             return true;
     }
 }
