@@ -21,6 +21,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/iov.h"
+
 struct snapshot_request {
     struct block_request below; /* first */
     struct snapshot *snapshot;

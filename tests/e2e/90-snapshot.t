@@ -12,10 +12,7 @@ busybox_initrd "$work/initrd" '
     i=0
     while :; do
         i=$((i + 1))
-        printf "round %08d\n" $i | dd of=/dev/vda bs=512 seek=$((i % 64)) conv=notrunc,sync,fsync 2>/dev/null || { echo write-failed $i; break; }
-        echo 3 >/proc/sys/vm/drop_caches
-        got=$(dd if=/dev/vda bs=512 skip=$((i % 64)) count=1 2>/dev/null | head -c 14)
-        [ "$got" = "$(printf "round %08d" $i)" ] || { echo "wrong data: $got in round $i"; break; }
+        '"$disk_round"'
         [ $i -lt 2 ] || [ "$(dd if=/dev/vda bs=512 skip=$(((i - 1) % 64)) count=1 2>/dev/null | head -c 14)" = "$(printf "round %08d" $((i - 1)))" ] || { echo "wrong data before round $i"; break; }
         [ "$(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | wc -c)" = 16 ] || { echo "no entropy in round $i"; break; }
         echo "count $i" >&3 || { echo "share failed in round $i"; break; }

@@ -9,10 +9,7 @@ busybox_initrd "$work/initrd" '
     i=0
     while :; do
         i=$((i + 1))
-        printf "round %08d\n" $i | dd of=/dev/vda bs=512 seek=$((i % 64)) conv=notrunc,sync,fsync 2>/dev/null || { echo write-failed $i; break; }
-        echo 3 >/proc/sys/vm/drop_caches
-        got=$(dd if=/dev/vda bs=512 skip=$((i % 64)) count=1 2>/dev/null | head -c 14)
-        [ "$got" = "$(printf "round %08d" $i)" ] || { echo "wrong data: $got in round $i"; break; }
+        '"$disk_round"'
         [ $((i % 8)) != 0 ] || [ "$(md5sum </ram)" = "$sum" ] || { echo "wrong memory in round $i"; break; }
         dd if=/dev/urandom of=/dirty bs=4k seek=$((i % 256)) count=8 conv=notrunc 2>/dev/null
         echo "count $i"

@@ -155,3 +155,12 @@ guests_ended() {
 skip() { tests=$((tests + 1)); echo "ok $tests - $1 # SKIP $2"; }
 
 finish() { echo "1..$tests"; exit $((failures > 0)); }
+
+# For a guest's script, in a loop that counts i: round i goes to the disk, and is read back from there.
+disk_round=$(cat <<'END'
+printf "round %08d\n" $i | dd of=/dev/vda bs=512 seek=$((i % 64)) conv=notrunc,sync,fsync 2>/dev/null || { echo write-failed $i; break; }
+echo 3 >/proc/sys/vm/drop_caches
+got=$(dd if=/dev/vda bs=512 skip=$((i % 64)) count=1 2>/dev/null | head -c 14)
+[ "$got" = "$(printf "round %08d" $i)" ] || { echo "wrong data: $got in round $i"; break; }
+END
+)
