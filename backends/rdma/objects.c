@@ -120,6 +120,14 @@ static void destroy_mr(struct rdma_mr *mr)
     object_free(&mr->object);
 }
 
+/* The same, told to whoever waits for it. */
+static void cancel_mr(struct rdma_mr *mr, void (*cancelled)(void *opaque))
+{
+    if (mr->pending && cancelled)
+        cancelled(mr->opaque);
+    destroy_mr(mr);
+}
+
 static void destroy_pd(struct rdma_pd *pd)
 {
     pd->object.rdma->ops->destroy_pd(pd);
@@ -149,7 +157,7 @@ static void *any_object(struct rdma *rdma, enum rdma_object_kind kind)
     return g_hash_table_iter_next(&iter, NULL, &object) ? object : NULL;
 }
 
-void rdma_reset(struct rdma *rdma)
+void rdma_reset(struct rdma *rdma, void (*cancelled)(void *opaque))
 {
     void *object;
 
@@ -161,7 +169,7 @@ void rdma_reset(struct rdma *rdma)
     while ((object = any_object(rdma, RDMA_OBJECT_CQ)))
         destroy_cq(object);
     while ((object = any_object(rdma, RDMA_OBJECT_MR)))
-        destroy_mr(object);
+        cancel_mr(object, cancelled);
     while ((object = any_object(rdma, RDMA_OBJECT_PD)))
         destroy_pd(object);
     for (unsigned i = 0; i < rdma->limits.gid_entries; i++) {
@@ -209,12 +217,8 @@ int rdma_destroy_pd_and_regions(struct rdma_pd *pd, void (*cancelled)(void *opaq
         if (((struct rdma_mr *)value)->pd == pd)
             g_ptr_array_add(regions, value);
     if (pd->object.users == regions->len) {
-        for (guint i = 0; i < regions->len; i++) {
-            struct rdma_mr *mr = g_ptr_array_index(regions, i);
-            if (mr->pending)
-                cancelled(mr->opaque);
-            destroy_mr(mr);
-        }
+        for (guint i = 0; i < regions->len; i++)
+            cancel_mr(g_ptr_array_index(regions, i), cancelled);
         destroy_pd(pd);
         error = 0;
     }

@@ -108,7 +108,7 @@ void rdma_close(struct rdma *rdma)
 {
     if (!rdma)
         return;
-    rdma_reset(rdma);
+    rdma_reset(rdma, NULL);
     rdma->ops->close(rdma);
 }
 
@@ -429,6 +429,6 @@ bool rdma_load(struct rdma *rdma, const uint8_t *data, size_t size, GError **err
     }
     loaded = rdma->ops->load(rdma, data, size, error);
     if (!loaded)
-        rdma_reset(rdma);
+        rdma_reset(rdma, NULL);
     return loaded;
 }

@@ -136,8 +136,12 @@ void rdma_set_client(struct rdma *rdma, const struct rdma_client_ops *client, vo
 const char *rdma_implementation(const struct rdma *rdma);
 const struct rdma_limits *rdma_limits(const struct rdma *rdma);
 
-/* Everything that a guest made is destroyed; nothing completes afterwards. The device's reset. */
-void rdma_reset(struct rdma *rdma);
+/*
+ * Everything that a guest made is destroyed; nothing completes afterwards. The device's reset. @cancelled
+ * (or NULL) gets the opaque of each memory region on its way whose done does not come any more, and is
+ * called with the adapter locked.
+ */
+void rdma_reset(struct rdma *rdma, void (*cancelled)(void *opaque));
 
 /*
  * Whether work is executed. After rdma_set_running(false) returned, no DMA is done and no callback does
@@ -161,8 +165,8 @@ int rdma_remove_gid(struct rdma *rdma, unsigned index);
 int rdma_create_pd(struct rdma *rdma, uint32_t number, struct rdma_pd **pd);
 int rdma_destroy_pd(struct rdma_pd *pd);
 /*
- * The same with all memory regions in it, also those on their way: @cancelled gets the opaque of each
- * whose done does not come any more, and is called with the adapter locked. -EBUSY: something else is in it.
+ * The same with all memory regions in it, also those on their way: @cancelled as in rdma_reset. -EBUSY:
+ * something else is in it.
  */
 int rdma_destroy_pd_and_regions(struct rdma_pd *pd, void (*cancelled)(void *opaque));
 

@@ -88,7 +88,7 @@ void pvrdma_drop(struct pvrdma *pvrdma)
     for (guint i = 0; i < pvrdma->creations->len; i++)
         pvr_command_abandon(g_ptr_array_index(pvrdma->creations, i));
     pvrdma->ready = pvrdma->active = false;
-    rdma_reset(pvrdma->rdma);
+    rdma_reset(pvrdma->rdma, pvr_command_cancelled);
     pvr_resources_forget(pvrdma);
     guest_pages_clear(&pvrdma->async_pages);
     guest_pages_clear(&pvrdma->notify_pages);

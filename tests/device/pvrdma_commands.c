@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backends/rdma/driver.h"
+#include "devices/pvrdma/private.h"
 #include "tests/device/pvrdma_driver.h"
 #include "tests/device/sample.h"
 
@@ -456,7 +457,9 @@ static void test_domain_takes_its_regions_along(struct pvd *d, gconstpointer dat
 static void test_reset_during_slow_region(struct pvd *d, gconstpointer data)
 {
     begin_slow_region(d);
+    g_assert_cmpuint(d->pvrdma->creations->len, ==, 1);
     pvd_write(d, PVR_REG_CTL, PVR_CTL_RESET);
+    g_assert_cmpuint(d->pvrdma->creations->len, ==, 0); /* no answer is waited for */
     pvd_start(d, PVR_VERSION);
     g_assert_cmpuint(pvd_create_pd(d, 0), ==, 0);
 }

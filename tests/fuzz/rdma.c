@@ -353,7 +353,7 @@ static void save_and_load(struct user *user, struct input *input)
 
     rdma_set_running(user->rdma, false);
     rdma_save(user->rdma, saved);
-    rdma_reset(user->rdma);
+    rdma_reset(user->rdma, NULL);
     saved->data[at % saved->len] ^= flip;
     bool loaded = rdma_load(user->rdma, saved->data, saved->len, NULL);
     if (!flip)
@@ -458,7 +458,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         operate(&user, &input);
     rdma_set_running(user.rdma, true);
     turn(50);
-    rdma_reset(user.rdma);
+    rdma_reset(user.rdma, NULL);
     for (uint32_t i = 0; i < OBJECTS; i++) {
         g_assert_null(rdma_find_qp(user.rdma, i));
         g_assert_null(rdma_find_pd(user.rdma, i));

@@ -339,7 +339,7 @@ static void a_reset_leaves_nothing(void)
     pair_set_up(&p);
     post_remote(&p, RDMA_WR_WRITE, 1, 0x1000, 64, 0x40000);
     uint32_t number = rdma_qp_number(p.qp[0]);
-    rdma_reset(p.host.rdma);
+    rdma_reset(p.host.rdma, NULL);
     turn_for(5);
     g_assert_cmpuint(p.host.ram[0x40001], ==, 0);
     g_assert_null(rdma_find_qp(p.host.rdma, number));

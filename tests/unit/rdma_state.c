@@ -29,7 +29,7 @@ static void move_house(struct pair *p)
     rdma_close(p->host.rdma);
 
     p->host.rdma = host_open(&p->host);
-    rdma_reset(p->host.rdma);
+    rdma_reset(p->host.rdma, NULL);
     rdma_set_running(p->host.rdma, false);
     g_assert_true(rdma_load(p->host.rdma, saved->data, saved->len, &error));
     g_assert_no_error(error);
@@ -203,7 +203,7 @@ static GByteArray *save_something(struct pair *p)
     post_send(p, 2, 0x1000, 500);
     post_remote(p, RDMA_WR_WRITE, 3, 0x1000, 500, 0x30000);
     rdma_save(p->host.rdma, saved);
-    rdma_reset(p->host.rdma);
+    rdma_reset(p->host.rdma, NULL);
     return saved;
 }
 
@@ -220,7 +220,7 @@ static void what_is_cut_off_is_refused(void)
             g_assert_nonnull(error);
             refused++;
         }
-        rdma_reset(p.host.rdma);
+        rdma_reset(p.host.rdma, NULL);
     }
     g_assert_cmpuint(refused, >, saved->len / 7 - 10);
     g_assert_true(rdma_load(p.host.rdma, saved->data, saved->len, NULL));
@@ -243,7 +243,7 @@ static void broken_bytes_do_no_harm(void)
                 loop_iterate(loop_main(), false);
             rdma_set_running(p.host.rdma, false);
         }
-        rdma_reset(p.host.rdma);
+        rdma_reset(p.host.rdma, NULL);
     }
     g_assert_true(rdma_load(p.host.rdma, saved->data, saved->len, NULL));
     pair_tear_down(&p);
