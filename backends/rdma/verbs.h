@@ -42,7 +42,9 @@ struct verbs_pd {
 struct verbs_range {
     uint8_t *host;
     size_t size;
-    bool mapped; /* by us: to be unmapped */
+    uint32_t mappings; /* 0: where guest memory is mapped anyway; else ours, to be unmapped: */
+    size_t filled;     /* [0, filled) has pages, */
+    size_t reserved;   /* and from here on nobody else can map; all of it, in the end */
 };
 
 struct verbs_segment {

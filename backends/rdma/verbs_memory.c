@@ -8,6 +8,9 @@
  * of contiguous pages. Both are registered at the guest's own address (ibv_reg_mr_iova), so that keys
  * and addresses mean the same to the guest, its peers and the host's device.
  *
+ * Mappings are counted, over all adapters of the process, and refused before the rest of the process
+ * runs out of them (vm.max_map_count).
+ *
  * Registering pins pages and may take a while: workers do it. A DMA region would pin all of guest memory
  * when the guest's driver loads; it is registered when work first uses it.
  *
@@ -23,11 +26,52 @@
 #include "vmm/memory.h"
 #include "vmm/rcu.h"
 
-#define MIN_LOCKED (UINT64_C(64) << 20)
-#define MAX_RUNS   60000u /* of vm.max_map_count, by default 65530 a process */
-#define MIB        (UINT64_C(1) << 20)
+#define MIN_LOCKED       (UINT64_C(64) << 20)
+#define MIB              (UINT64_C(1) << 20)
+#define USUAL_MAPPINGS   65530u                /* the kernel's default of vm.max_map_count */
+#define MAPPINGS_OF_REST 4096u                 /* of those, for the rest of the process */
+#define HOLE             (UINT64_C(128) << 10) /* bytes; less than malloc asks the kernel for */
 
 /* ---- limits ---- */
+
+/* Of the process: vm.max_map_count, and how many of those are ours. */
+static struct {
+    unsigned max, used;
+} mappings;
+
+static void read_max_mappings(void)
+{
+    g_autofree char *text = NULL;
+    uint64_t max = USUAL_MAPPINGS;
+
+    if (g_file_get_contents("/proc/sys/vm/max_map_count", &text, NULL, NULL))
+        max = g_ascii_strtoull(text, NULL, 10);
+    __atomic_store_n(&mappings.max, MIN(max, (uint64_t)G_MAXINT), __ATOMIC_RELAXED);
+}
+
+static unsigned mappings_left(unsigned used)
+{
+    unsigned max = __atomic_load_n(&mappings.max, __ATOMIC_RELAXED);
+
+    return max > used + MAPPINGS_OF_REST ? max - used - MAPPINGS_OF_REST : 0;
+}
+
+static bool take_mappings(uint32_t count)
+{
+    unsigned used = __atomic_load_n(&mappings.used, __ATOMIC_RELAXED);
+
+    do {
+        if (count > mappings_left(used))
+            return false;
+    } while (!__atomic_compare_exchange_n(&mappings.used, &used, used + count, true,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return true;
+}
+
+static void give_back_mappings(uint32_t count)
+{
+    __atomic_fetch_sub(&mappings.used, count, __ATOMIC_RELAXED);
+}
 
 static uint64_t locked_limit(void)
 {
@@ -56,6 +100,7 @@ bool verbs_memory_check(struct verbs *verbs, const struct options *options, GErr
     uint64_t limit = may_lock() ? UINT64_MAX : locked_limit();
     unsigned count;
 
+    read_max_mappings();
     const struct memory_region *regions = memory_regions(memory, &count);
     for (unsigned i = 0; i < count; i++) {
         if ((regions[i].flags & MEMORY_RAM) && regions[i].fd < 0) {
@@ -80,17 +125,28 @@ bool verbs_memory_check(struct verbs *verbs, const struct options *options, GErr
     return true;
 }
 
-/* Why a registration failed, for whoever runs this. */
-static void complain(struct verbs *verbs, uint64_t size, int error)
+/* Why a registration failed, for whoever runs this. @runs: that its pages are in. */
+static void complain(struct verbs *verbs, uint64_t size, uint32_t runs, int error)
 {
-    if (error == -ENOMEM || error == -EAGAIN)
+    uint64_t mib = (size + MIB - 1) / MIB;
+    unsigned used = __atomic_load_n(&mappings.used, __ATOMIC_RELAXED);
+
+    if (error == -ENOBUFS)
+        log_guest(
+            &verbs->complaints, "rdma",
+            "%s: %" G_GUINT64_FORMAT " MiB in %u pieces can't be registered: they need as many "
+            "mappings, of which %u are left; with sysctl vm.max_map_count=%u at the start (it was "
+            "%u) they could",
+            verbs->device, mib, runs, mappings_left(used), used + runs + MAPPINGS_OF_REST,
+            __atomic_load_n(&mappings.max, __ATOMIC_RELAXED));
+    else if (error == -ENOMEM || error == -EAGAIN)
         log_guest(&verbs->complaints, "rdma",
                   "%s: %" G_GUINT64_FORMAT " MiB can't be registered: too little memory may be "
                   "locked (ulimit -l), or too many mappings (sysctl vm.max_map_count)",
-                  verbs->device, (size + MIB - 1) / MIB);
+                  verbs->device, mib);
     else
         log_guest(&verbs->complaints, "rdma", "%s: registering %" G_GUINT64_FORMAT " MiB: %s",
-                  verbs->device, (size + MIB - 1) / MIB, g_strerror(-error));
+                  verbs->device, mib, g_strerror(-error));
 }
 
 /* ---- ranges ---- */
@@ -105,6 +161,15 @@ static uint32_t run_length(const uint64_t *pages, uint32_t count)
     return n;
 }
 
+static uint32_t count_runs(const uint64_t *pages, uint32_t count)
+{
+    uint32_t runs = 0;
+
+    for (uint32_t i = 0; i < count; i += run_length(pages + i, count - i))
+        runs++;
+    return runs;
+}
+
 /* What is mapped at [gpa, gpa + size), all in one region of RAM; false: not there. */
 static bool find_ram(struct memory *memory, uint64_t gpa, uint64_t size, struct memory_span *span)
 {
@@ -112,58 +177,103 @@ static bool find_ram(struct memory *memory, uint64_t gpa, uint64_t size, struct 
            !(span->region->flags & MEMORY_READONLY);
 }
 
-/* Maps @count pages, in runs, at @to. */
-static int map_pages(struct memory *memory, const uint64_t *pages, uint32_t count, uint8_t *to)
+static int reserve(struct verbs_range *range)
 {
-    unsigned runs = 0;
+    void *host =
+        mmap(NULL, range->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    for (uint32_t i = 0; i < count;) {
-        uint64_t size = (uint64_t)run_length(pages + i, count - i) * RDMA_PAGE_SIZE;
-        struct memory_span span;
-        if (!find_ram(memory, pages[i], size, &span))
-            return -EFAULT;
-        if (runs++ == MAX_RUNS || span.region->fd < 0)
-            return -ENOMEM;
-        uint64_t at = span.region->fd_offset + (pages[i] - span.region->gpa);
-        if (mmap(to, span.len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, span.region->fd,
-                 (off_t)at) == MAP_FAILED)
+    range->host = host;
+    range->filled = range->reserved = host == MAP_FAILED ? range->size : 0;
+    return host == MAP_FAILED ? -errno : 0;
+}
+
+static void unmap(struct verbs_range *range)
+{
+    if (range->filled)
+        munmap(range->host, range->filled);
+    if (range->reserved < range->size)
+        munmap(range->host + range->reserved, range->size - range->reserved);
+    range->filled = range->reserved = range->size;
+}
+
+/*
+ * Maps what starts at @gpa behind what is mapped already. A mapping over a reservation splits it, which
+ * takes longer than the mapping itself. So the reservation gives way by small holes, each for many
+ * mappings. -EEXIST: another thread got into the hole, which is not ours any more; can't be if @slowly.
+ */
+static int map_run(struct verbs_range *range, uint64_t gpa, const struct memory_span *span,
+                   bool slowly)
+{
+    size_t end = range->filled + span->len;
+    off_t at = (off_t)(span->region->fd_offset + (gpa - span->region->gpa));
+
+    if (end > range->reserved && !slowly) {
+        size_t hole = MIN(MAX(end - range->reserved, HOLE), range->size - range->reserved);
+        if (munmap(range->host + range->reserved, hole))
             return -errno;
-        to += span.len;
-        i += span.len / RDMA_PAGE_SIZE;
+        range->reserved += hole;
     }
+    if (mmap(range->host + range->filled, span->len, PROT_READ | PROT_WRITE,
+             MAP_SHARED | (slowly ? MAP_FIXED : MAP_FIXED_NOREPLACE), span->region->fd,
+             at) == MAP_FAILED)
+        return -errno;
+    range->filled = end;
+    range->reserved = MAX(range->reserved, end);
     return 0;
 }
 
-static int make_range(struct memory *memory, const uint64_t *pages, uint32_t count,
+static int map_pages(struct memory *memory, const uint64_t *pages, uint32_t count,
+                     struct verbs_range *range, bool slowly)
+{
+    int error = reserve(range);
+
+    for (uint32_t i = 0; i < count && !error;) {
+        uint64_t size = (uint64_t)run_length(pages + i, count - i) * RDMA_PAGE_SIZE;
+        struct memory_span span;
+        rcu_read_begin();
+        error = !find_ram(memory, pages[i], size, &span) ? -EFAULT
+                : span.region->fd < 0                    ? -ENOMEM
+                                                         : map_run(range, pages[i], &span, slowly);
+        rcu_read_end();
+        if (!error)
+            i += span.len / RDMA_PAGE_SIZE;
+    }
+    return error;
+}
+
+/* -ENOBUFS: too many mappings. What there is on errors goes with free_range(). */
+static int make_range(struct memory *memory, const uint64_t *pages, uint32_t count, uint32_t runs,
                       struct verbs_range *range)
 {
     struct memory_span span;
+    int error;
 
     range->size = (size_t)count * RDMA_PAGE_SIZE;
     rcu_read_begin();
-    bool one = run_length(pages, count) == count &&
-               find_ram(memory, pages[0], range->size, &span) && span.len == range->size;
+    bool one =
+        runs == 1 && find_ram(memory, pages[0], range->size, &span) && span.len == range->size;
     if (one)
         range->host = span.host;
     rcu_read_end();
     if (one)
         return 0;
-    void *host =
-        mmap(NULL, range->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (host == MAP_FAILED)
-        return -errno;
-    range->host = host;
-    range->mapped = true;
-    rcu_read_begin();
-    int error = map_pages(memory, pages, count, range->host);
-    rcu_read_end();
+    if (!take_mappings(runs))
+        return -ENOBUFS;
+    range->mappings = runs;
+    error = map_pages(memory, pages, count, range, false);
+    if (error == -EEXIST) {
+        unmap(range);
+        error = map_pages(memory, pages, count, range, true);
+    }
     return error;
 }
 
 static void free_range(struct verbs_range *range)
 {
-    if (range->mapped)
-        munmap(range->host, range->size);
+    if (range->mappings) {
+        unmap(range);
+        give_back_mappings(range->mappings);
+    }
     *range = (struct verbs_range){0};
 }
 
@@ -220,8 +330,6 @@ static void job_done(void *opaque)
             mr->mr.lkey = mr->ib->lkey;
             mr->mr.rkey = mr->ib->rkey;
         }
-        if (job->error)
-            complain(job->verbs, mr->mr.attributes.length, job->error);
         rdma_mr_created(&mr->mr, job->error);
     }
     g_mutex_unlock(&job->verbs->rdma.lock);
@@ -234,8 +342,9 @@ void verbs_work_on(gpointer data, gpointer opaque)
     struct verbs *verbs = opaque;
     const struct rdma_mr_attributes *a = &job->attributes;
     struct loop *loop = verbs->rdma.loop;
+    uint32_t runs = count_runs(a->pages, a->page_count);
 
-    job->error = make_range(verbs->rdma.dma->memory, a->pages, a->page_count, &job->range);
+    job->error = make_range(verbs->rdma.dma->memory, a->pages, a->page_count, runs, &job->range);
     if (!job->error) {
         errno = 0;
         job->ib = ibv_reg_mr_iova(job->pd, job->range.host + a->start % RDMA_PAGE_SIZE, a->length,
@@ -243,6 +352,8 @@ void verbs_work_on(gpointer data, gpointer opaque)
         if (!job->ib)
             job->error = errno ? -errno : -ENOMEM;
     }
+    if (job->error)
+        complain(verbs, a->length, runs, job->error);
     g_free(a->pages);
     g_mutex_lock(&job->lock);
     job->finished = true;
@@ -335,7 +446,7 @@ static int register_dma(struct verbs *verbs, struct verbs_mr *mr)
                                       access_of(mr->mr.attributes.access));
         if (!segment->ib) {
             int error = errno ? -errno : -ENOMEM;
-            complain(verbs, segment->size, error);
+            complain(verbs, segment->size, 1, error);
             return error;
         }
     }

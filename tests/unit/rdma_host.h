@@ -17,7 +17,9 @@
 #include "vmm/layout.h"
 #include "vmm/memory.h"
 
-#define RAM         (UINT64_C(64) << 20)
+#ifndef RAM
+#define RAM (UINT64_C(64) << 20)
+#endif
 #define PATIENT     10000 /* ms; of a wait that should succeed */
 #define QKEY        0x11111111u
 #define MAX_PENDING 4096u
