@@ -273,13 +273,38 @@ static uint16_t free_port(int type)
     return port;
 }
 
-static int host_connect(int type, uint16_t port)
+/* -1: nobody takes it. */
+static int host_try_connect(int type, uint16_t port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
-    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        close(fd);
+        return -1;
+    }
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+static int host_connect(int type, uint16_t port)
+{
+    int fd = host_try_connect(type, port);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+/* The guest connects to the host, whose end is returned; @listener took it. */
+static int tcp_open(struct tcp *tcp, int *listener)
+{
+    uint16_t port;
+    int fd = -1;
+
+    *listener = host_socket(SOCK_STREAM, &port);
+    tcp_connect(tcp, port);
+    g_assert_true(wait_until((fd = accept(*listener, NULL, NULL)) >= 0));
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
 }
@@ -442,20 +467,11 @@ static void test_forward(void)
     uint16_t port = free_port(SOCK_STREAM);
     g_autofree char *rule = g_strdup_printf("tcp::%u-:80", port);
     g_autofree char *full = g_strdup_printf("tcp:127.0.0.1:%u-10.0.2.15:8080", port);
-    int fd;
 
     check_forward(rule, 80, port);
     check_forward(full, 8080, port);
     /* The port is free again. */
-    fd = socket(AF_INET, SOCK_STREAM, 0);
-    g_assert_cmpint(
-        connect(fd,
-                (struct sockaddr *)&(struct sockaddr_in){.sin_family = AF_INET,
-                                                         .sin_port = htons(port),
-                                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-                sizeof(struct sockaddr_in)),
-        ==, -1);
-    close(fd);
+    g_assert_cmpint(host_try_connect(SOCK_STREAM, port), ==, -1);
 }
 
 static void test_udp_forward(void)
@@ -497,14 +513,12 @@ static void transfer(bool partial)
     struct client *client = client_open("type=user");
     struct tcp tcp = tcp_new(client, 40000);
     g_autofree uint8_t *data = g_malloc(1 << 20), *got = g_malloc(1 << 20);
-    uint16_t port;
-    int listener = host_socket(SOCK_STREAM, &port), fd = -1;
+    int listener, fd;
     size_t done = 0;
 
     fill_frame(data, 1 << 20, 5);
     tcp.partial = partial;
-    tcp_connect(&tcp, port);
-    g_assert_true(wait_until((fd = accept(listener, NULL, NULL)) >= 0));
+    fd = tcp_open(&tcp, &listener);
     /* Out: a segment of 30000 bytes at a time. */
     for (size_t at = 0; at < 1 << 20; at += 30000) {
         size_t part = MIN(30000, (1 << 20) - at);
@@ -514,7 +528,6 @@ static void transfer(bool partial)
     }
     g_assert_cmpmem(got, 1 << 20, data, 1 << 20);
     /* In: as it comes. */
-    fcntl(fd, F_SETFL, O_NONBLOCK);
     while (tcp.received->len < 1 << 20) {
         ssize_t put = done < 1 << 20 ? send(fd, data + done, (1 << 20) - done, 0) : 0;
 
@@ -566,17 +579,14 @@ static void test_at_rest(void)
     struct client *client = client_open("type=user");
     struct tcp tcp = tcp_new(client, 40000);
     g_autofree uint8_t *data = g_malloc0(1 << 20);
-    uint16_t port;
-    int listener = host_socket(SOCK_STREAM, &port), fd = -1;
+    int listener, fd;
 
     turn_for(50);
     g_assert_cmpuint(count_turns(), <, 10);
-    tcp_connect(&tcp, port);
-    g_assert_true(wait_until((fd = accept(listener, NULL, NULL)) >= 0));
+    fd = tcp_open(&tcp, &listener);
     turn_for(50);
     g_assert_cmpuint(count_turns(), <, 10);
     /* The host sends; the guest takes it, but does not acknowledge it. */
-    fcntl(fd, F_SETFL, O_NONBLOCK);
     while (send(fd, data, 1 << 20, 0) > 0)
         turn_for(5);
     turn_for(50);
@@ -690,11 +700,8 @@ static void test_state_without_connections(void)
     g_autoptr(GError) error = NULL;
     struct client *from = client_open("type=user"), *to = client_open("type=user");
     struct tcp tcp = tcp_new(from, 4000), again = tcp_new(to, 4001);
-    uint16_t port;
-    int listener = host_socket(SOCK_STREAM, &port), fd = -1;
+    int listener, fd = tcp_open(&tcp, &listener);
 
-    tcp_connect(&tcp, port);
-    g_assert_true(wait_until((fd = accept(listener, NULL, NULL)) >= 0));
     client_active(from, false);
     net_save(from->net, saved);
     client_active(to, false);
@@ -704,7 +711,7 @@ static void test_state_without_connections(void)
     tcp.client = to;
     tcp_send(&tcp, ACK | PSH, "hello", 5);
     g_assert_cmphex(tcp_receive(&tcp, NET_PATIENT) & RST, ==, RST);
-    tcp_connect(&again, port);
+    tcp_connect(&again, tcp.peer_port);
     close(fd);
     close(listener);
     g_byte_array_unref(tcp.received);
