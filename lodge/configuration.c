@@ -27,11 +27,17 @@ static void device_config_free(gpointer data)
     g_free(device);
 }
 
+static void free_options(gpointer options)
+{
+    options_free(options);
+}
+
 static struct config *config_new(void)
 {
     struct config *config = g_new0(struct config, 1);
 
     config->devices = g_ptr_array_new_with_free_func(device_config_free);
+    config->displays = g_ptr_array_new_with_free_func(free_options);
     return config;
 }
 
@@ -41,6 +47,7 @@ void config_free(struct config *config)
         return;
     options_free(config->run);
     g_ptr_array_unref(config->devices);
+    g_ptr_array_unref(config->displays);
     g_strfreev(config->command);
     g_free(config);
 }
@@ -547,16 +554,16 @@ static bool apply_words(struct config *config, JsonObject *run, char **words, bo
     return true;
 }
 
-/* What needs no host to be wrong. */
-static bool check_displays(const struct config *config, GError **error)
+static bool take_displays(struct config *config, GError **error)
 {
     const char *const *wanted = options_list(config->run, "display");
 
     for (; wanted && *wanted; wanted++) {
-        g_autoptr(options_t) options = display_parse(*wanted, error);
+        struct options *options = display_parse(*wanted, error);
 
         if (!options)
             return false;
+        g_ptr_array_add(config->displays, options);
         if (!config_has_device(config, "virtio-gpu") &&
             strcmp(options_string(options, "type"), "none")) {
             options_set_error(error, options, NULL, "the machine has no screen; add --gpu");
@@ -575,7 +582,7 @@ static bool take_run_options(struct config *config, JsonObject *run, GError **er
     config->run = options_from_json(run_options, "--", run, error);
     config->prepare = config->run ? options_string(config->run, "prepare") : NULL;
     return config->run && config_memory(config, &memory, error) &&
-           config_timeout(config, &timeout, error) && check_displays(config, error);
+           config_timeout(config, &timeout, error) && take_displays(config, error);
 }
 
 struct config *config_from_arguments(char **argv, GError **error)

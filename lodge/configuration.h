@@ -26,8 +26,9 @@ struct device_config {
 
 struct config {
     struct options *run;
-    GPtrArray *devices; /* of struct device_config * */
-    char **command;     /* after "--", or NULL */
+    GPtrArray *devices;  /* of struct device_config * */
+    GPtrArray *displays; /* of struct options *: run option "display", by display_parse */
+    char **command;      /* after "--", or NULL */
     bool dry_run;
     /* Of a machine that was saved: what the command line says of devices changes those there are. */
     bool restoring;

@@ -4,27 +4,17 @@
 
 #include "backends/display/display.h"
 
-static bool open_one(struct machine *machine, const char *text, GError **error)
-{
-    g_autoptr(options_t) options = display_parse(text, error);
-    struct display_output *output;
-
-    if (!options)
-        return false;
-    output = display_open(machine->display, options, error);
-    if (!output)
-        return false;
-    g_ptr_array_add(machine->displays, output);
-    return true;
-}
-
 bool screen_open(struct machine *machine, GError **error)
 {
-    const char *const *wanted = options_list(machine->config->run, "display");
+    const GPtrArray *wanted = machine->config->displays;
 
-    for (; wanted && *wanted; wanted++)
-        if (!open_one(machine, *wanted, error))
+    for (guint i = 0; i < wanted->len; i++) {
+        struct display_output *output =
+            display_open(machine->display, g_ptr_array_index(wanted, i), error);
+        if (!output)
             return false;
+        g_ptr_array_add(machine->displays, output);
+    }
     return true;
 }
 
