@@ -9,5 +9,5 @@ need_pvrdma 'the driver comes and goes'
 need_soft_roce
 
 churn verbs backend=verbs,device=rxe0
-check 'nothing of the guest is left on the host' '! rdma resource show qp | grep " pid "'
+check 'nothing of the guest is left on the host' nothing_left
 finish
