@@ -43,6 +43,7 @@ struct run {
     struct command *command;
     struct control *control;
     struct loop_timer *timeout;
+    struct loop_fd *quit_watch; /* of SIGQUIT */
     int log_fd, trace_fd;
     const char *result;    /* where the result file goes, or NULL */
     unsigned stop_signals; /* SIGTERM and SIGINT so far */
@@ -220,7 +221,7 @@ static void watch_quit(struct run *run)
     quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (quit_fd < 0)
         return; /* SIGQUIT then does what it does to every program */
-    loop_eventfd_create(loop_main(), quit_fd, quit_signalled, run); /* for the program's life */
+    run->quit_watch = loop_eventfd_create(loop_main(), quit_fd, quit_signalled, run);
     sigaction(SIGQUIT, &action, NULL);
 }
 
@@ -521,6 +522,7 @@ static void finish(struct run *run)
         migrate_destroy(run->machine);
     control_destroy(run->control);
     loop_timer_destroy(run->timeout);
+    loop_fd_destroy(run->quit_watch);
     command_destroy(run->command);
     machine_destroy(run->machine);
     guest_destroy(run->guest);

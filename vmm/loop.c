@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * loop - descriptors, timers and deferred calls over GMainContext (contract: vmm/loop.h)
+ * loop - descriptors, timers and deferred calls over epoll (contract: vmm/loop.h)
  *
- * Deferred calls: one queue and one source a loop, so that order is kept and no call allocates a
- * source. Timers: one timerfd a loop, armed for the first of a sorted list, because GMainContext
- * waits in milliseconds. Descriptors: a source each; what another thread asks of it is only noted
- * there and carried out when the loop prepares to wait (GPollFDs must not change under a poll).
+ * A turn waits for the loop's epoll descriptor, serves what is ready, and then what was deferred.
+ * With dozens of doorbells on one loop, that costs no more than with one. Deferred calls: a queue;
+ * other threads wake the loop by an eventfd, its own thread has no need to. Timers: one timerfd, set
+ * for the first of a sorted list. A loop that has users of GLib (loop_context) turns its
+ * GMainContext instead, of which all of this is then one source; the main loop always does.
+ *
+ * What epoll refuses to watch (regular files, /dev/null) is ready at every turn, as with poll(2).
  */
 #include "vmm/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -21,29 +27,47 @@
 
 #include "vmm/log.h"
 
-#define LAST_ROUNDS 64 /* of deferred calls that defer others, when a loop ends */
+#define LAST_ROUNDS 64u /* of deferred calls that defer others, when a loop ends */
+#define MAX_READY   32u /* descriptors served in a turn */
+
+G_STATIC_ASSERT((int)G_IO_IN == EPOLLIN && (int)G_IO_OUT == EPOLLOUT && (int)G_IO_PRI == EPOLLPRI &&
+                (int)G_IO_ERR == EPOLLERR && (int)G_IO_HUP == EPOLLHUP);
 
 struct deferred {
     loop_fn fn;
     void *opaque;
 };
 
-struct defer_source {
+/* What one turn found: turns may be nested (loop_iterate in a callback). */
+struct turn {
+    struct epoll_event ready[MAX_READY];
+    int count;
+    struct turn *outer;
+};
+
+struct loop_source {
     GSource source; /* first: GLib allocates and frees it */
     struct loop *loop;
+    gpointer tag;
 };
 
 struct loop {
-    GMainContext *context;
     char name[16];
     bool is_main;
+    int epoll_fd;
+    struct turn *turn;          /* the innermost that is under way; loop's thread */
+    GMainContext *context;      /* NULL: nobody asked for it; atomic */
+    struct loop_source *source; /* all of this, in there */
 
     GMutex lock;         /* of everything below */
     GThread *thread;     /* that runs it now, or NULL */
     GThread *own_thread; /* of loop_create, for joining */
     bool quit;
     GQueue deferred;
-    struct defer_source *defer_source;
+    bool woken; /* by wake_fd, and did not look yet */
+    int wake_fd;
+    struct loop_fd *wake_source;
+    GPtrArray *always; /* struct loop_fd that epoll can't watch */
 
     struct loop_timer *timers; /* set ones, earliest first */
     uint64_t timer_sequence;   /* of the last that was set */
@@ -53,11 +77,11 @@ struct loop {
 };
 
 struct loop_fd {
-    GSource source; /* first: GLib allocates and frees it */
+    struct loop *loop;
     int fd;
-    void *tag;        /* in the poll set, or NULL while paused; loop's thread */
-    unsigned applied; /* events of tag */
-    unsigned wanted;  /* atomic */
+    int copy;        /* of fd, which was watched already; or -1 */
+    unsigned wanted; /* written under the loop's lock, atomic */
+    bool always;
     loop_fd_fn fn;
     loop_fn eventfd_fn;
     void *opaque;
@@ -90,14 +114,24 @@ static void run_deferred(struct loop *loop)
     g_mutex_unlock(&loop->lock);
 }
 
-static gboolean defer_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+/* Has a turn look at what changed. Not needed on the loop's own thread, which looks before it waits;
+ * GLib's sources may call after that. */
+static void wake_locked(struct loop *loop)
 {
-    g_source_set_ready_time(source, -1);
-    run_deferred(((struct defer_source *)source)->loop);
-    return G_SOURCE_CONTINUE;
+    if (loop->woken || (!loop->context && loop->thread && loop->thread == g_thread_self()))
+        return;
+    loop->woken = true;
+    eventfd_write(loop->wake_fd, 1);
 }
 
-static GSourceFuncs defer_funcs = {.dispatch = defer_dispatch};
+static void on_wake(void *opaque)
+{
+    struct loop *loop = opaque;
+
+    g_mutex_lock(&loop->lock);
+    loop->woken = false;
+    g_mutex_unlock(&loop->lock);
+}
 
 static void defer_locked(struct loop *loop, loop_fn fn, void *opaque)
 {
@@ -105,7 +139,7 @@ static void defer_locked(struct loop *loop, loop_fn fn, void *opaque)
 
     *deferred = (struct deferred){fn, opaque};
     g_queue_push_tail(&loop->deferred, deferred);
-    g_source_set_ready_time(&loop->defer_source->source, 0);
+    wake_locked(loop);
 }
 
 void loop_defer(struct loop *loop, loop_fn fn, void *opaque)
@@ -161,78 +195,53 @@ void loop_call(struct loop *loop, loop_fn fn, void *opaque)
 
 /* ---- descriptors ---- */
 
-static gboolean fd_prepare(GSource *source, gint *timeout)
+/* Errors and hang-up are reported whatever is asked for, so a paused one is not watched at all. */
+static int watch_locked(struct loop_fd *watch, unsigned events)
 {
-    struct loop_fd *watch = (struct loop_fd *)source;
-    unsigned wanted = __atomic_load_n(&watch->wanted, __ATOMIC_ACQUIRE);
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+    int operation = !events ? EPOLL_CTL_DEL : !watch->wanted ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    int fd = watch->copy < 0 ? watch->fd : watch->copy;
 
-    *timeout = -1;
-    if (wanted == watch->applied)
-        return FALSE;
-    /* Errors and hang-up are reported whatever is asked for, so a paused one leaves the poll set. */
-    if (!wanted) {
-        g_source_remove_unix_fd(source, watch->tag);
-        watch->tag = NULL;
-    } else if (!watch->tag) {
-        watch->tag = g_source_add_unix_fd(source, watch->fd, wanted);
-    } else {
-        g_source_modify_unix_fd(source, watch->tag, wanted);
-    }
-    watch->applied = wanted;
-    return FALSE;
-}
-
-static GIOCondition fd_ready(struct loop_fd *watch)
-{
-    unsigned wanted = __atomic_load_n(&watch->wanted, __ATOMIC_ACQUIRE);
-
-    if (!wanted || !watch->tag)
+    if (watch->always || events == watch->wanted)
         return 0;
-    return g_source_query_unix_fd(&watch->source, watch->tag) &
-           (wanted | G_IO_ERR | G_IO_HUP | G_IO_NVAL);
+    return epoll_ctl(watch->loop->epoll_fd, operation, fd, &event) ? -errno : 0;
 }
 
-static gboolean fd_check(GSource *source)
+static int set_events_locked(struct loop_fd *watch, unsigned events)
 {
-    return fd_ready((struct loop_fd *)source) != 0;
+    int ret = watch_locked(watch, events);
+
+    if (ret == -EEXIST && watch->copy < 0) {
+        watch->copy = fcntl(watch->fd, F_DUPFD_CLOEXEC, 0);
+        ret = watch->copy < 0 ? -errno : watch_locked(watch, events);
+    } else if (ret == -EPERM) {
+        watch->always = true;
+        g_ptr_array_add(watch->loop->always, watch);
+        ret = 0;
+    }
+    if (watch->always && events)
+        wake_locked(watch->loop);
+    __atomic_store_n(&watch->wanted, ret ? 0 : events, __ATOMIC_RELEASE);
+    return ret;
 }
 
-static gboolean fd_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+void loop_fd_set_events(struct loop_fd *watch, GIOCondition events)
 {
-    struct loop_fd *watch = (struct loop_fd *)source;
-    GIOCondition ready = fd_ready(watch); /* again: an earlier callback may have paused it */
-
-    if (!ready)
-        return G_SOURCE_CONTINUE;
-    if (ready & G_IO_NVAL) {
-        /* Somebody closed the descriptor under us: say so once instead of spinning. */
-        log_error("loop", "descriptor %d was closed while it was watched", watch->fd);
-        loop_fd_set_events(watch, 0);
-        return G_SOURCE_CONTINUE;
-    }
-    if (watch->eventfd_fn) {
-        uint64_t count;
-        if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-            watch->eventfd_fn(watch->opaque);
-    } else {
-        watch->fn(watch->opaque, ready);
-    }
-    return G_SOURCE_CONTINUE;
+    g_mutex_lock(&watch->loop->lock);
+    int ret = set_events_locked(watch, events);
+    g_mutex_unlock(&watch->loop->lock);
+    if (ret && events)
+        log_error("loop", "descriptor %d can't be watched: %s", watch->fd, g_strerror(-ret));
 }
-
-static GSourceFuncs fd_funcs = {.prepare = fd_prepare, .check = fd_check, .dispatch = fd_dispatch};
 
 static struct loop_fd *watch_create(struct loop *loop, int fd, GIOCondition events, loop_fd_fn fn,
                                     loop_fn eventfd_fn, void *opaque)
 {
-    struct loop_fd *watch = (struct loop_fd *)g_source_new(&fd_funcs, sizeof(*watch));
+    struct loop_fd *watch = g_new0(struct loop_fd, 1);
 
-    watch->fd = fd;
-    watch->wanted = events;
-    watch->fn = fn;
-    watch->eventfd_fn = eventfd_fn;
-    watch->opaque = opaque;
-    g_source_attach(&watch->source, loop->context);
+    *watch = (struct loop_fd){
+        .loop = loop, .fd = fd, .copy = -1, .fn = fn, .eventfd_fn = eventfd_fn, .opaque = opaque};
+    loop_fd_set_events(watch, events);
     return watch;
 }
 
@@ -247,21 +256,81 @@ struct loop_fd *loop_eventfd_create(struct loop *loop, int fd, loop_fn fn, void 
     return watch_create(loop, fd, G_IO_IN, NULL, fn, opaque);
 }
 
-void loop_fd_set_events(struct loop_fd *watch, GIOCondition events)
-{
-    GMainContext *context = g_source_get_context(&watch->source);
-
-    if (__atomic_exchange_n(&watch->wanted, events, __ATOMIC_ACQ_REL) != (unsigned)events &&
-        context && !g_main_context_is_owner(context))
-        g_main_context_wakeup(context);
-}
-
 void loop_fd_destroy(struct loop_fd *watch)
 {
     if (!watch)
         return;
-    g_source_destroy(&watch->source);
-    g_source_unref(&watch->source);
+    struct loop *loop = watch->loop;
+    g_mutex_lock(&loop->lock);
+    if (watch->wanted)
+        set_events_locked(watch, 0);
+    if (watch->always)
+        g_ptr_array_remove(loop->always, watch);
+    g_mutex_unlock(&loop->lock);
+    for (struct turn *turn = loop->turn; turn; turn = turn->outer)
+        for (int i = 0; i < turn->count; i++)
+            if (turn->ready[i].data.ptr == watch)
+                turn->ready[i].data.ptr = NULL;
+    if (watch->copy >= 0)
+        close(watch->copy);
+    g_free(watch);
+}
+
+static void serve(struct loop_fd *watch, unsigned ready)
+{
+    unsigned wanted = __atomic_load_n(&watch->wanted, __ATOMIC_ACQUIRE);
+    uint64_t count;
+
+    /* An earlier callback may have paused it. */
+    ready &= wanted ? wanted | EPOLLERR | EPOLLHUP : 0;
+    if (!ready)
+        return;
+    if (!watch->eventfd_fn)
+        watch->fn(watch->opaque, ready);
+    else if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
+        watch->eventfd_fn(watch->opaque);
+}
+
+/* Adds what is ready without being asked. */
+static void add_always(struct loop *loop, struct turn *turn)
+{
+    g_mutex_lock(&loop->lock);
+    for (guint i = 0; i < loop->always->len && turn->count < (int)MAX_READY; i++) {
+        struct loop_fd *watch = g_ptr_array_index(loop->always, i);
+        if (watch->wanted)
+            turn->ready[turn->count++] = (struct epoll_event){watch->wanted, {.ptr = watch}};
+    }
+    g_mutex_unlock(&loop->lock);
+}
+
+/* Is there something that epoll does not know of? */
+static bool is_due(struct loop *loop)
+{
+    g_mutex_lock(&loop->lock);
+    bool due = loop->deferred.length;
+    for (guint i = 0; i < loop->always->len && !due; i++)
+        due = ((struct loop_fd *)g_ptr_array_index(loop->always, i))->wanted;
+    g_mutex_unlock(&loop->lock);
+    return due;
+}
+
+/* One turn; was there anything to do? */
+static bool take_turn(struct loop *loop, bool may_block)
+{
+    bool due = is_due(loop);
+    struct turn turn = {.outer = loop->turn};
+
+    turn.count = epoll_wait(loop->epoll_fd, turn.ready, MAX_READY, due || !may_block ? 0 : -1);
+    turn.count = MAX(turn.count, 0); /* EINTR */
+    if (due)
+        add_always(loop, &turn);
+    loop->turn = &turn;
+    for (int i = 0; i < turn.count; i++)
+        if (turn.ready[i].data.ptr)
+            serve(turn.ready[i].data.ptr, turn.ready[i].events);
+    loop->turn = turn.outer;
+    run_deferred(loop);
+    return due || turn.count;
 }
 
 /* ---- timers ---- */
@@ -373,28 +442,100 @@ void loop_timer_destroy(struct loop_timer *timer)
 
 /* ---- loops ---- */
 
-static struct loop *loop_new(GMainContext *context, const char *name, GError **error)
+static gboolean source_prepare(GSource *source, gint *timeout)
+{
+    *timeout = -1;
+    return is_due(((struct loop_source *)source)->loop);
+}
+
+static gboolean source_check(GSource *source)
+{
+    struct loop_source *own = (struct loop_source *)source;
+
+    return g_source_query_unix_fd(source, own->tag) || is_due(own->loop);
+}
+
+static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+{
+    take_turn(((struct loop_source *)source)->loop, false);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs source_funcs = {
+    .prepare = source_prepare, .check = source_check, .dispatch = source_dispatch};
+
+static void attach_locked(struct loop *loop, GMainContext *context)
+{
+    loop->source = (struct loop_source *)g_source_new(&source_funcs, sizeof(*loop->source));
+    loop->source->loop = loop;
+    loop->source->tag = g_source_add_unix_fd(&loop->source->source, loop->epoll_fd, G_IO_IN);
+    g_source_set_can_recurse(&loop->source->source, TRUE);
+    g_source_attach(&loop->source->source, context);
+    __atomic_store_n(&loop->context, context, __ATOMIC_RELEASE);
+}
+
+GMainContext *loop_context(struct loop *loop)
+{
+    g_mutex_lock(&loop->lock);
+    if (!loop->context) {
+        attach_locked(loop, g_main_context_new());
+        wake_locked(loop);
+    }
+    g_mutex_unlock(&loop->lock);
+    return loop->context;
+}
+
+bool loop_iterate(struct loop *loop, bool may_block)
+{
+    GMainContext *context = __atomic_load_n(&loop->context, __ATOMIC_ACQUIRE);
+
+    return context ? g_main_context_iteration(context, may_block) : take_turn(loop, may_block);
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+static void loop_free(struct loop *loop)
+{
+    loop_fd_destroy(loop->timer_source);
+    loop_fd_destroy(loop->wake_source);
+    if (loop->source) {
+        g_source_destroy(&loop->source->source);
+        g_source_unref(&loop->source->source);
+        g_main_context_unref(loop->context);
+    }
+    close_fd(loop->timer_fd);
+    close_fd(loop->wake_fd);
+    close_fd(loop->epoll_fd);
+    g_queue_clear_full(&loop->deferred, g_free);
+    g_ptr_array_unref(loop->always);
+    g_mutex_clear(&loop->lock);
+    g_free(loop);
+}
+
+static struct loop *loop_new(const char *name, GError **error)
 {
     struct loop *loop = g_new0(struct loop, 1);
 
     g_mutex_init(&loop->lock);
     g_queue_init(&loop->deferred);
+    loop->always = g_ptr_array_new();
     g_strlcpy(loop->name, name, sizeof(loop->name));
     loop->armed = -1;
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (loop->timer_fd < 0) {
+    if (loop->epoll_fd < 0 || loop->wake_fd < 0 || loop->timer_fd < 0) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
-                    "no timer for the loop '%s': %s%s", name, g_strerror(errno),
+                    "no descriptors for the loop '%s': %s%s", name, g_strerror(errno),
                     errno == EMFILE ? "; raise 'ulimit -n'" : "");
-        g_mutex_clear(&loop->lock);
-        g_free(loop);
+        loop_free(loop);
         return NULL;
     }
-    loop->context = g_main_context_ref(context);
-    loop->defer_source =
-        (struct defer_source *)g_source_new(&defer_funcs, sizeof(*loop->defer_source));
-    loop->defer_source->loop = loop;
-    g_source_attach(&loop->defer_source->source, context);
+    loop->wake_source = loop_eventfd_create(loop, loop->wake_fd, on_wake, loop);
     loop->timer_source = loop_eventfd_create(loop, loop->timer_fd, timers_run, loop);
     return loop;
 }
@@ -414,7 +555,7 @@ static bool loop_should_quit(struct loop *loop)
 static void loop_turn(struct loop *loop)
 {
     while (!loop_should_quit(loop))
-        g_main_context_iteration(loop->context, TRUE);
+        loop_iterate(loop, true);
     for (unsigned round = 0;; round++) {
         run_deferred(loop);
         g_mutex_lock(&loop->lock);
@@ -433,9 +574,7 @@ static gpointer loop_thread(gpointer opaque)
 {
     struct loop *loop = opaque;
 
-    g_main_context_push_thread_default(loop->context);
     loop_turn(loop);
-    g_main_context_pop_thread_default(loop->context);
     return NULL;
 }
 
@@ -445,10 +584,11 @@ struct loop *loop_main(void)
 
     if (g_once_init_enter(&main_loop)) {
         g_autoptr(GError) error = NULL;
-        struct loop *loop = loop_new(g_main_context_default(), "main", &error);
+        struct loop *loop = loop_new("main", &error);
         if (!loop) /* at program start: like being out of memory */
             g_error("%s", error->message);
         loop->is_main = true;
+        attach_locked(loop, g_main_context_ref(g_main_context_default()));
         g_once_init_leave(&main_loop, loop);
     }
     return main_loop;
@@ -456,8 +596,7 @@ struct loop *loop_main(void)
 
 struct loop *loop_create(const char *name, GError **error)
 {
-    g_autoptr(GMainContext) context = g_main_context_new();
-    struct loop *loop = loop_new(context, name, error);
+    struct loop *loop = loop_new(name, error);
     sigset_t all, old;
 
     if (!loop)
@@ -485,14 +624,7 @@ void loop_destroy(struct loop *loop)
         loop_quit(loop);
         g_thread_join(loop->own_thread);
     }
-    loop_fd_destroy(loop->timer_source);
-    close(loop->timer_fd);
-    g_source_destroy(&loop->defer_source->source);
-    g_source_unref(&loop->defer_source->source);
-    g_queue_clear_full(&loop->deferred, g_free);
-    g_main_context_unref(loop->context);
-    g_mutex_clear(&loop->lock);
-    g_free(loop);
+    loop_free(loop);
 }
 
 void loop_run(struct loop *loop)
@@ -507,26 +639,14 @@ void loop_quit(struct loop *loop)
 {
     g_mutex_lock(&loop->lock);
     loop->quit = true;
+    wake_locked(loop);
     g_mutex_unlock(&loop->lock);
-    g_main_context_wakeup(loop->context);
-}
-
-bool loop_iterate(struct loop *loop, bool may_block)
-{
-    return g_main_context_iteration(loop->context, may_block);
-}
-
-GMainContext *loop_context(struct loop *loop)
-{
-    return loop->context;
 }
 
 bool loop_is_current(struct loop *loop)
 {
     g_mutex_lock(&loop->lock);
-    GThread *thread = loop->thread;
+    GThread *thread = loop->thread ? loop->thread : loop->own_thread;
     g_mutex_unlock(&loop->lock);
-    if (thread)
-        return thread == g_thread_self();
-    return loop->is_main ? syscall(SYS_gettid) == getpid() : g_main_context_is_owner(loop->context);
+    return thread ? thread == g_thread_self() : syscall(SYS_gettid) == getpid();
 }

@@ -2,9 +2,10 @@
 /*
  * loop - a thread that waits for file descriptors, timers and deferred calls
  *
- * A thin layer over GMainContext: the main thread's loop also runs GLib users (control socket,
- * libslirp timers); I/O loops each have a thread of their own. A device's data path belongs to
- * exactly one loop: its callbacks never run concurrently with each other.
+ * Over epoll, and over GMainContext where somebody attaches sources of GLib's to it (libslirp; the
+ * main thread's loop always). I/O loops each have a thread of their own. A device's data path
+ * belongs to exactly one loop: its callbacks never run concurrently with each other. A loop does not
+ * cross a fork(): make it in the child.
  *
  * Ownership: whoever creates a source or timer destroys it, on the loop's own thread (or while the
  * loop is not running). After destroy returns there, the callback does not run again.
@@ -43,6 +44,7 @@ void loop_quit(struct loop *loop); /* any thread */
 /* One turn of the loop on the calling thread, which must own it: for tests and shutdown paths. */
 bool loop_iterate(struct loop *loop, bool may_block);
 
+/* For sources of GLib's; from the first call on the loop turns this context. Any thread. */
 GMainContext *loop_context(struct loop *loop);
 bool loop_is_current(struct loop *loop); /* is the caller on this loop's thread? */
 
@@ -57,14 +59,15 @@ void loop_defer(struct loop *loop, loop_fn fn, void *opaque);
 void loop_call(struct loop *loop, loop_fn fn, void *opaque);
 
 /*
- * Watches @fd (not owned) for @events (G_IO_IN, G_IO_OUT; errors and hang-up are always reported).
+ * Watches @fd (not owned; close it after the watch is destroyed) for @events (G_IO_IN, G_IO_OUT;
+ * errors and hang-up are always reported, unless @events is 0).
  * Level-triggered. Created and changed from any thread; destroyed on the loop's thread, also from
  * inside its own callback.
  */
 struct loop_fd *loop_fd_create(struct loop *loop, int fd, GIOCondition events, loop_fd_fn fn,
                                void *opaque);
 void loop_fd_set_events(struct loop_fd *source, GIOCondition events); /* 0 pauses it */
-void loop_fd_destroy(struct loop_fd *source); /* NULL is allowed */
+void loop_fd_destroy(struct loop_fd *source);                         /* NULL is allowed */
 
 /* Watches an eventfd: reads it (all counts at once) before it calls @fn. */
 struct loop_fd *loop_eventfd_create(struct loop *loop, int fd, loop_fn fn, void *opaque);

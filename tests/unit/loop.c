@@ -359,6 +359,86 @@ static void test_eventfd_takes_all_counts_at_once(void)
     close(fd);
 }
 
+static void test_what_epoll_refuses_is_always_ready(void)
+{
+    struct watch watch = {.fd = open("/dev/null", O_RDONLY | O_CLOEXEC), .drain = true};
+
+    watch.source = loop_fd_create(loop_main(), watch.fd, G_IO_IN, watch_ready, &watch);
+    spin_until(&watch.calls, 3, 1000);
+    loop_fd_set_events(watch.source, 0);
+    quiet_for(5);
+    g_assert_cmpint(watch.calls, ==, 3);
+    loop_fd_set_events(watch.source, G_IO_IN);
+    spin_until(&watch.calls, 4, 1000);
+    loop_fd_destroy(watch.source);
+    quiet_for(5);
+    g_assert_cmpint(watch.calls, ==, 4);
+    close(watch.fd);
+}
+
+struct rival {
+    struct loop_fd *source;
+    struct rival *other;
+    int calls;
+};
+
+static void destroy_the_other_in_a_nested_turn(void *opaque, GIOCondition ready)
+{
+    struct rival *rival = opaque;
+
+    if (!rival->calls++ && !rival->other->calls)
+        loop_iterate(loop_main(), false); /* both are ready in it, too */
+    else
+        g_clear_pointer(rival->calls > 1 ? &rival->other->source : &rival->source, loop_fd_destroy);
+}
+
+static void test_nested_turn_and_destroying_another_ready_one(void)
+{
+    struct rival rivals[2] = {{.other = &rivals[1]}, {.other = &rivals[0]}};
+    int fds[2];
+
+    for (int i = 0; i < 2; i++) {
+        fds[i] = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+        rivals[i].source = loop_fd_create(loop_main(), fds[i], G_IO_IN,
+                                          destroy_the_other_in_a_nested_turn, &rivals[i]);
+    }
+    loop_iterate(loop_main(), false);
+    /* One of them is gone since the nested turn, and was not called any more in the outer one. */
+    g_assert_true(!rivals[0].source != !rivals[1].source);
+    g_assert_cmpint(rivals[0].calls + rivals[1].calls, <=, 3);
+    for (int i = 0; i < 2; i++) {
+        loop_fd_destroy(rivals[i].source);
+        close(fds[i]);
+    }
+}
+
+static gboolean glib_ready(gpointer opaque)
+{
+    increment(opaque);
+    return G_SOURCE_REMOVE;
+}
+
+static void test_users_of_glib_on_a_running_loop(void)
+{
+    struct loop *loop = loop_create("io", NULL);
+    int before = 0, glib = 0, after = 0;
+    struct probe probe = {.loop = loop};
+    GSource *source = g_idle_source_new();
+
+    loop_call(loop, increment, &before);
+    g_source_set_callback(source, glib_ready, &glib, NULL);
+    g_source_attach(source, loop_context(loop));
+    g_source_unref(source);
+    spin_until(&glib, 1, 1000);
+    for (int i = 1; i <= 100; i++) {
+        loop_defer(loop, increment, &after);
+        spin_until(&after, i, 1000);
+    }
+    loop_call(loop, probe_run, &probe);
+    g_assert_true(probe.current);
+    loop_destroy(loop);
+}
+
 /* ---- timers ---- */
 
 struct stopwatch {
@@ -503,6 +583,9 @@ int main(int argc, char **argv)
     ADD(pausing_another_takes_effect_in_the_same_turn);
     ADD(pause_and_go_on_from_another_thread);
     ADD(eventfd_takes_all_counts_at_once);
+    ADD(what_epoll_refuses_is_always_ready);
+    ADD(nested_turn_and_destroying_another_ready_one);
+    ADD(users_of_glib_on_a_running_loop);
     ADD(timer_is_never_early);
     ADD(timers_fire_in_order_of_deadline);
     ADD(timer_moved_and_cancelled);
