@@ -9,9 +9,10 @@
  * Queue pairs and shared receive queues: the write ends in the kernel, in an eventfd a page; the
  * value is lost, but what was posted stands in the rings, so the loop looks at those of that
  * context. Completion queues: arming is carried out in the vCPU's exit, since the driver looks at
- * the queue once more right afterwards. The user library writes POLL at every look at an empty
- * queue; there is nothing to be done then, so for a number of queues that write ends in an eventfd
- * that nobody reads.
+ * the queue once more right afterwards. POLL is written at a look at an empty queue. There is nothing to
+ * fetch then, so for a number of queues it ends in the kernel: for user processes, in the context's
+ * eventfd, and the loop parks the queue (ring.c), so that the looks that follow cost no exit; for the
+ * guest's kernel, which looks once and then waits for a notification, in an eventfd that nobody reads.
  *
  * Anything else is ignored, as the hardware would.
  */
@@ -31,12 +32,21 @@ TRACE_EVENT(pvrdma_arm, "%s page=%u value=0x%x",
 
 /* ---- queue pairs and shared receive queues ---- */
 
+/* The guest's kernel would complain of a parked queue. */
+static void park(struct pvrdma *pvrdma, struct pvr_cq *cq)
+{
+    if (cq->uar->page && !dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE))
+        pvr_ring_park(&cq->ring, pvrdma_dma(pvrdma));
+}
+
 static void serve_context(struct pvrdma *pvrdma, struct pvr_uar *uar)
 {
     if (!pvrdma->running || !pvrdma->active)
         return;
     trace_pvrdma_doorbell(pvrdma->function.device.name, uar->page, uar->qps->len + uar->srqs->len);
-    /* Receives first: what is sent may be meant for them. */
+    /* At once: posting takes the time of many looks. Receives before sends, which may be for them. */
+    for (guint i = 0; i < uar->cqs->len; i++)
+        park(pvrdma, g_ptr_array_index(uar->cqs, i));
     for (guint i = 0; i < uar->srqs->len; i++)
         pvr_work_serve_srq(pvrdma, g_ptr_array_index(uar->srqs, i));
     for (guint i = 0; i < uar->qps->len; i++)
@@ -102,21 +112,23 @@ void pvr_doorbell_close_context(struct pvrdma *pvrdma, uint32_t page)
 
 void pvr_doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
+    g_ptr_array_add(cq->uar->cqs, cq);
     if (pvrdma->poll_bells == MAX_POLL_BELLS)
         return;
-    cq->poll_bell = !pci_function_add_doorbell(&pvrdma->function, PVR_BAR_UAR,
-                                               cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
-                                               cq->handle | PVR_UAR_CQ_POLL, pvrdma->poll_fd);
+    cq->poll_bell = !pci_function_add_doorbell(
+        &pvrdma->function, PVR_BAR_UAR, cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
+        cq->handle | PVR_UAR_CQ_POLL, cq->uar->page ? cq->uar->fd : pvrdma->poll_fd);
     pvrdma->poll_bells += cq->poll_bell;
 }
 
 void pvr_doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
+    g_ptr_array_remove_fast(cq->uar->cqs, cq);
     if (!cq->poll_bell)
         return;
-    pci_function_remove_doorbell(&pvrdma->function, PVR_BAR_UAR,
-                                 cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
-                                 cq->handle | PVR_UAR_CQ_POLL, pvrdma->poll_fd);
+    pci_function_remove_doorbell(
+        &pvrdma->function, PVR_BAR_UAR, cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
+        cq->handle | PVR_UAR_CQ_POLL, cq->uar->page ? cq->uar->fd : pvrdma->poll_fd);
     cq->poll_bell = false;
     pvrdma->poll_bells--;
 }
@@ -127,6 +139,10 @@ static void cq_doorbell(struct pvrdma *pvrdma, struct pvr_uar *uar, uint32_t val
 
     if (!cq || cq->uar != uar)
         return;
+    if (value & PVR_UAR_CQ_POLL) {
+        park(pvrdma, cq);
+        return;
+    }
     trace_pvrdma_arm(pvrdma->function.device.name, uar->page, value);
     /* Arming for all completions holds against arming for solicited ones (IBTA 11.4.2.2). */
     if (value & PVR_UAR_CQ_ARM)
@@ -192,6 +208,7 @@ int pvr_doorbell_init(struct pvrdma *pvrdma, GError **error)
             .fd = -1,
             .qps = g_ptr_array_new(),
             .srqs = g_ptr_array_new(),
+            .cqs = g_ptr_array_new(),
         };
     pvrdma->poll_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pvrdma->again_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -219,6 +236,7 @@ void pvr_doorbell_finish(struct pvrdma *pvrdma)
         close_fd(pvrdma->uars[i].fd);
         g_clear_pointer(&pvrdma->uars[i].qps, g_ptr_array_unref);
         g_clear_pointer(&pvrdma->uars[i].srqs, g_ptr_array_unref);
+        g_clear_pointer(&pvrdma->uars[i].cqs, g_ptr_array_unref);
     }
     loop_fd_destroy(pvrdma->again);
     close_fd(pvrdma->again_fd);

@@ -76,6 +76,8 @@ int pvr_ring_peek(const struct ring *ring, const void **element);
 void pvr_ring_consume(const struct ring *ring, struct dma *dma);
 /* Puts an element of stride bytes: -ENOSPC, -EINVAL. */
 int pvr_ring_put(const struct ring *ring, struct dma *dma, const void *element);
+/* If it is empty, looks at it cost no exit from now on until something is put (user processes' only). */
+void pvr_ring_park(const struct ring *ring, struct dma *dma);
 
 /* ---- resources.c ---- */
 
@@ -90,8 +92,8 @@ struct pvr_uar { /* a doorbell page, which is a context while .used */
     bool used;
     int fd; /* rung by doorbells of queue pairs and of shared receive queues; -1: not yet */
     struct loop_fd *source;
-    GPtrArray *qps, *srqs; /* of this context; not owned */
-    uint32_t objects;      /* domains and completion queues */
+    GPtrArray *qps, *srqs, *cqs; /* of this context; not owned */
+    uint32_t objects;            /* domains and completion queues */
 };
 
 struct pvr_pd {
@@ -210,7 +212,7 @@ struct pvrdma {
     struct handles pds, mrs, cqs, qps, srqs;
     struct pvr_creation *creation; /* of the command that is under way */
     GPtrArray *creations;          /* all that the backend still has */
-    int poll_fd;                   /* where POLL doorbells end: nobody reads it */
+    int poll_fd;                   /* where the kernel's POLL doorbells end: nobody reads it */
     unsigned poll_bells;
     int again_fd; /* there is more to do than one turn took */
     struct loop_fd *again;

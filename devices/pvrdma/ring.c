@@ -11,6 +11,10 @@
  * - 1) leaves 1024 slots in use; "full" is never seen. So the same formulas are used here,
  * literally, and the number of elements is bounded by what they can tell apart (pvr_ring_depth).
  *
+ * An empty completion queue can be parked: its tail gets a bit that no index has. The user library
+ * rings the POLL doorbell, an exit, at every look at a queue that is empty, but at none whose indices
+ * are out of range: then, too, there is no completion for it. The next completion puts a tail in range.
+ *
  * The guest can write any index at any time: each is loaded once and checked at each use. Nothing
  * is cached here: the driver zeroes both when it resets a queue pair.
  */
@@ -18,6 +22,8 @@
 #include <string.h>
 
 #include "devices/pvrdma/private.h"
+
+#define PARKED (UINT32_C(1) << 31)
 
 static bool is_valid(uint32_t index, uint32_t entries)
 {
@@ -80,7 +86,7 @@ void pvr_ring_consume(const struct ring *ring, struct dma *dma)
 int pvr_ring_put(const struct ring *ring, struct dma *dma, const void *element)
 {
     struct pvr_ring *index = indices(ring);
-    uint32_t tail = __atomic_load_n(&index->prod_tail, __ATOMIC_RELAXED);
+    uint32_t tail = __atomic_load_n(&index->prod_tail, __ATOMIC_RELAXED) & ~PARKED;
     uint32_t head = __atomic_load_n(&index->cons_head, __ATOMIC_ACQUIRE);
     uint32_t depth = pvr_ring_depth(ring->entries);
     uint8_t *slot;
@@ -98,4 +104,15 @@ int pvr_ring_put(const struct ring *ring, struct dma *dma, const void *element)
     __atomic_store_n(&index->prod_tail, next(tail, ring->entries), __ATOMIC_RELEASE);
     dma_written(dma, ring->pages->gpa[0], sizeof(struct pvr_ring_state));
     return 0;
+}
+
+void pvr_ring_park(const struct ring *ring, struct dma *dma)
+{
+    struct pvr_ring *index = indices(ring);
+    uint32_t tail = __atomic_load_n(&index->prod_tail, __ATOMIC_RELAXED);
+
+    if (tail != __atomic_load_n(&index->cons_head, __ATOMIC_RELAXED))
+        return;
+    __atomic_store_n(&index->prod_tail, tail | PARKED, __ATOMIC_RELAXED);
+    dma_written(dma, ring->pages->gpa[0], sizeof(struct pvr_ring_state));
 }

@@ -422,6 +422,9 @@ static struct pvr_ring *ring_of(struct pvd *d, uint64_t gpa, bool tx)
     return tx ? &state->tx : &state->rx;
 }
 
+/* The tail of a completion queue that nobody needs to look at. */
+#define PVD_PARKED (UINT32_C(1) << 31)
+
 static uint32_t inc(uint32_t index, uint32_t entries)
 {
     return (index + 1) & ((entries << 1) - 1);
@@ -452,9 +455,9 @@ static bool consume(struct pvd *d, uint64_t gpa, uint32_t entries, uint32_t size
     struct pvr_ring *ring = ring_of(d, gpa, false);
     uint32_t tail = __atomic_load_n(&ring->prod_tail, __ATOMIC_ACQUIRE);
 
-    g_assert_cmphex(tail & ~((entries << 1) - 1), ==, 0);
-    if (tail == ring->cons_head)
+    if (tail == (ring->cons_head | PVD_PARKED) || tail == ring->cons_head)
         return false;
+    g_assert_cmphex(tail & ~((entries << 1) - 1), ==, 0);
     harness_read(d->h, gpa + PVR_PAGE_SIZE + (ring->cons_head & (entries - 1)) * size, element,
                  size);
     __atomic_store_n(&ring->cons_head, inc(ring->cons_head, entries), __ATOMIC_RELEASE);
@@ -516,8 +519,16 @@ bool pvd_poll(struct pvd *d, const struct pvd_cq *cq, struct pvr_cqe *cqe)
 {
     if (consume(d, cq->buffer.gpa, cq->entries, sizeof(*cqe), cqe))
         return true;
-    pvd_bell(d, cq->context, PVR_UAR_CQ, cq->handle | PVR_UAR_CQ_POLL);
+    if (!pvd_is_parked(d, cq))
+        pvd_bell(d, cq->context, PVR_UAR_CQ, cq->handle | PVR_UAR_CQ_POLL);
     return false;
+}
+
+bool pvd_is_parked(struct pvd *d, const struct pvd_cq *cq)
+{
+    struct pvr_ring *ring = ring_of(d, cq->buffer.gpa, false);
+
+    return __atomic_load_n(&ring->prod_tail, __ATOMIC_ACQUIRE) == (ring->cons_head | PVD_PARKED);
 }
 
 struct waiting {

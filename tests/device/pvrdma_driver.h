@@ -120,6 +120,8 @@ void pvd_post_srq(struct pvd *d, struct pvd_srq *srq, uint64_t wr_id, const stru
                   uint32_t count, bool ring);
 void pvd_arm(struct pvd *d, const struct pvd_cq *cq, bool solicited);
 bool pvd_poll(struct pvd *d, const struct pvd_cq *cq, struct pvr_cqe *cqe);
+/* Does a look at this empty queue ring no doorbell? */
+bool pvd_is_parked(struct pvd *d, const struct pvd_cq *cq);
 /* Waits for one; ends the test if none comes. */
 struct pvr_cqe pvd_wait(struct pvd *d, const struct pvd_cq *cq);
 /* The same for the event ring (of the driver's odd size) and the notification ring. */

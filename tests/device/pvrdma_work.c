@@ -347,6 +347,43 @@ static void test_notification(struct pair *p, gconstpointer data)
     g_assert_cmpuint(pvd_interrupts(&p->d, PVR_VECTOR_CQ), ==, 1);
 }
 
+static void wait_for_parked(struct pair *p)
+{
+    struct pvr_cqe cqe;
+
+    for (unsigned i = 0; i < 1000 && !pvd_is_parked(&p->d, &p->recv_cq); i++) {
+        g_assert_false(pvd_poll(&p->d, &p->recv_cq, &cqe));
+        harness_settle(p->d.h, 1);
+    }
+    g_assert_true(pvd_is_parked(&p->d, &p->recv_cq));
+}
+
+static void test_looks_at_an_empty_queue_ring_once(struct pair *p, gconstpointer data)
+{
+    for (unsigned i = 0; i < 3 * ENTRIES; i++) {
+        struct pvr_cqe cqe;
+
+        wait_for_parked(p);
+        pvd_arm(&p->d, &p->recv_cq, false);
+        receive_at(p, &p->b, i, 0x2000, 64);
+        send_from(p, &p->a, i, 0, 12, 0, true);
+        cqe = pvd_wait(&p->d, &p->recv_cq);
+        expect(&cqe, &p->b, i, PVR_WC_SUCCESS, PVR_WC_RECV);
+    }
+}
+
+static void test_the_kernels_queues_are_not_parked(struct pair *p, gconstpointer data)
+{
+    struct pvr_cqe cqe;
+
+    receive_at(p, &p->b, 1, 0x2000, 64);
+    for (unsigned i = 0; i < 10; i++) {
+        g_assert_false(pvd_poll(&p->d, &p->recv_cq, &cqe));
+        harness_settle(p->d.h, 1);
+        g_assert_false(pvd_is_parked(&p->d, &p->recv_cq));
+    }
+}
+
 static void test_solicited_notification(struct pair *p, gconstpointer data)
 {
     uint32_t cq;
@@ -662,6 +699,8 @@ int main(int argc, char **argv)
     ADD("/pvrdma/work/bad-fast-registration", setup_kernel, test_bad_fast_registration);
     add_privileged_opcodes();
     ADD("/pvrdma/work/notification", setup, test_notification);
+    ADD("/pvrdma/work/empty-queue-rings-once", setup, test_looks_at_an_empty_queue_ring_once);
+    ADD("/pvrdma/work/kernels-not-parked", setup_kernel, test_the_kernels_queues_are_not_parked);
     ADD("/pvrdma/work/solicited", setup, test_solicited_notification);
     ADD("/pvrdma/work/many-notifications", setup, test_many_notifications);
     ADD("/pvrdma/work/masked-interrupts", setup, test_masked_interrupts);
