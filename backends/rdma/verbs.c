@@ -6,6 +6,10 @@
  * by turns of the loop for a while, and only armed again when nothing more came: the window grows when
  * that paid and shrinks when it did not, so that a busy queue costs no wake-ups and an idle one no CPU.
  * Soft RoCE gets no window: it works on the very processor that would look, and is held up by it.
+ *
+ * Order: a send has completed before its answer is received. Where the two completions go to two
+ * queues, programs that wait for both on one channel count on being told in that order (perftest
+ * does), so the queue of the sends is looked at after, and told of before, that of the receives.
  */
 #include "backends/rdma/verbs.h"
 
@@ -35,6 +39,7 @@ static int create_cq(struct rdma_cq *base)
         ibv_destroy_cq(cq->ib);
         return -EIO;
     }
+    cq->armed = true;
     return 0;
 }
 
@@ -45,7 +50,7 @@ static void cool(struct verbs_cq *cq)
     cq->hot = false;
 }
 
-/* To be polled for a while. */
+/* To be polled for a while: whatever is not armed is hot, or its completions are to be fetched. */
 static void heat(struct verbs_cq *cq)
 {
     struct verbs *verbs = verbs_of(cq->cq.object.rdma);
@@ -58,16 +63,23 @@ static void heat(struct verbs_cq *cq)
     rdma_kick(&verbs->rdma);
 }
 
-static void take_channel_events(struct verbs *verbs)
+static bool take_channel_event(struct verbs *verbs)
 {
     struct ibv_cq *ib;
     void *cq;
 
-    while (!ibv_get_cq_event(verbs->channel, &ib, &cq)) {
-        ibv_ack_cq_events(ib, 1);
-        heat(cq);
-        rdma_cq_filled(cq);
-    }
+    if (ibv_get_cq_event(verbs->channel, &ib, &cq))
+        return false;
+    ibv_ack_cq_events(ib, 1);
+    ((struct verbs_cq *)cq)->armed = false;
+    heat(cq);
+    return true;
+}
+
+static void take_channel_events(struct verbs *verbs)
+{
+    while (take_channel_event(verbs))
+        ;
 }
 
 static void destroy_cq(struct rdma_cq *base)
@@ -212,24 +224,55 @@ static unsigned poll_host(struct verbs_cq *cq, struct rdma_wc *wc, unsigned max)
     return count;
 }
 
+static bool has_stash(const struct verbs_cq *cq)
+{
+    return cq->stash_head < cq->stashed;
+}
+
+static bool fill_stash(struct verbs_cq *cq)
+{
+    cq->stash_head = 0;
+    cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
+    return cq->stashed;
+}
+
+/* What the sends' queue of the queue pair of @wc, a receive, got before it. */
+static void collect_sends(struct verbs_cq *cq, const struct rdma_wc *wc)
+{
+    struct rdma_qp *qp = rdma_find(cq->cq.object.rdma, RDMA_OBJECT_QP, wc->qp);
+    struct verbs_cq *sends = qp ? (struct verbs_cq *)qp->create.send_cq : cq;
+
+    if (sends == cq || has_stash(sends) || !fill_stash(sends))
+        return;
+    heat(sends);
+    rdma_cq_filled(&sends->cq);
+}
+
+/* Takes what the host has, to be fetched; was there anything? */
+static bool collect(struct verbs_cq *cq)
+{
+    if (!fill_stash(cq))
+        return false;
+    for (unsigned i = 0; i < cq->stashed; i++)
+        if (cq->stash[i].opcode == RDMA_WC_RECV ||
+            cq->stash[i].opcode == RDMA_WC_RECV_WRITE_WITH_IMM)
+            collect_sends(cq, &cq->stash[i]);
+    rdma_cq_filled(&cq->cq);
+    return true;
+}
+
 static unsigned poll_cq(struct rdma_cq *base, struct rdma_wc *wc, unsigned max)
 {
     struct verbs_cq *cq = (struct verbs_cq *)base;
     unsigned count = 0;
 
-    while (count < max && cq->stash_head < cq->stashed)
+    while (count < max && has_stash(cq))
         wc[count++] = cq->stash[cq->stash_head++];
-    while (count < max) {
-        unsigned got = poll_host(cq, wc + count, max - count);
-        if (!got)
-            break;
-        count += got;
-    }
     while (count < max && cq->injected.length) {
         g_autofree struct rdma_wc *injected = g_queue_pop_head(&cq->injected);
         wc[count++] = *injected;
     }
-    if (count)
+    if (!cq->armed)
         heat(cq);
     return count;
 }
@@ -238,12 +281,9 @@ static unsigned poll_cq(struct rdma_cq *base, struct rdma_wc *wc, unsigned max)
 static void arm(struct verbs_cq *cq)
 {
     ibv_req_notify_cq(cq->ib, 0);
-    cq->stash_head = 0;
-    cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
-    if (cq->stashed) {
+    cq->armed = true;
+    if (collect(cq))
         heat(cq);
-        rdma_cq_filled(&cq->cq);
-    }
 }
 
 /* Polls what is hot: a turn each. */
@@ -253,21 +293,16 @@ static bool work(struct rdma *rdma)
     int64_t now = loop_now_ns();
 
     if (verbs->channel_is_ready)
-        take_channel_events(verbs);
+        take_channel_event(verbs); /* mostly the only one; else the loop tells again */
     verbs->channel_is_ready = false;
     for (GList *link = verbs->hot.head, *next; link; link = next) {
         struct verbs_cq *cq = link->data;
         next = link->next;
-        if (cq->stash_head < cq->stashed) {
+        if (has_stash(cq)) {
             cool(cq); /* until what was found is fetched */
-            continue;
-        }
-        cq->stash_head = 0;
-        cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
-        if (cq->stashed) {
+        } else if (collect(cq)) {
             verbs->window = MIN(verbs->window * 2, verbs->max_window);
             cq->hot_until = now + verbs->window;
-            rdma_cq_filled(&cq->cq);
         } else if (now >= cq->hot_until) {
             verbs->window = MAX(verbs->window / 2, MIN(WINDOW_MIN, verbs->max_window));
             cool(cq);

@@ -69,7 +69,8 @@ struct verbs_cq {
     GQueue injected; /* of struct rdma_wc: completions that the host did not make */
     struct rdma_wc stash[VERBS_BATCH];
     unsigned stashed, stash_head;
-    bool hot; /* in verbs->hot: polled by turns of the loop */
+    bool hot;   /* in verbs->hot: polled by turns of the loop */
+    bool armed; /* the host tells of the next completion */
     GList link;
     int64_t hot_until; /* ns */
 };
