@@ -46,7 +46,7 @@ struct vm {
     int kvm_fd, fd;
     bool hardware; /* virtualization by the CPU is behind this KVM */
     bool any_length_doorbells;
-    bool dirty_log; /* of RAM slots */
+    bool dirty_log;       /* of RAM slots */
     uint32_t run_size;    /* of struct kvm_run's mapping */
     uint32_t nested_size; /* of struct kvm_nested_state; 0: none */
     unsigned physical_bits;
