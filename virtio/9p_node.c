@@ -12,6 +12,7 @@
  * through its parents, one name at a time.
  */
 #include "virtio/9p_internal.h"
+#include "vmm/fd.h"
 
 #include <errno.h>
 #include <string.h>
@@ -153,13 +154,6 @@ static int cache(struct p9_server *server, struct p9_node *node, int fd, int *sp
     node->recent = true;
     server->cached[server->cached_count++] = node;
     return 0;
-}
-
-static void close_fd(int fd)
-{
-    if (fd >= 0) {
-        close(fd);
-    }
 }
 
 /* ---- life of a node ---- */

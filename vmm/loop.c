@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/fd.h"
 #include "vmm/log.h"
 
 #define LAST_ROUNDS 64u /* of deferred calls that defer others, when a loop ends */
@@ -490,12 +491,6 @@ bool loop_iterate(struct loop *loop, bool may_block)
     GMainContext *context = __atomic_load_n(&loop->context, __ATOMIC_ACQUIRE);
 
     return context ? g_main_context_iteration(context, may_block) : take_turn(loop, may_block);
-}
-
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
 }
 
 static void loop_free(struct loop *loop)

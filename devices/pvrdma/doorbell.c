@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "devices/pvrdma/private.h"
+#include "vmm/fd.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(pvrdma_doorbell, "%s page=%u queues=%u",
@@ -110,14 +111,20 @@ void pvr_doorbell_close_context(struct pvrdma *pvrdma, uint32_t page)
 
 /* ---- completion queues ---- */
 
+/* What is woken by a look at the empty queue. */
+static int poll_fd(const struct pvrdma *pvrdma, const struct pvr_cq *cq)
+{
+    return cq->uar->page ? cq->uar->fd : pvrdma->poll_fd;
+}
+
 void pvr_doorbell_open_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
     g_ptr_array_add(cq->uar->cqs, cq);
     if (pvrdma->poll_bells == MAX_POLL_BELLS)
         return;
-    cq->poll_bell = !pci_function_add_doorbell(
-        &pvrdma->function, PVR_BAR_UAR, cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
-        cq->handle | PVR_UAR_CQ_POLL, cq->uar->page ? cq->uar->fd : pvrdma->poll_fd);
+    cq->poll_bell = !pci_function_add_doorbell(&pvrdma->function, PVR_BAR_UAR,
+                                               cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
+                                               cq->handle | PVR_UAR_CQ_POLL, poll_fd(pvrdma, cq));
     pvrdma->poll_bells += cq->poll_bell;
 }
 
@@ -126,9 +133,9 @@ void pvr_doorbell_close_cq(struct pvrdma *pvrdma, struct pvr_cq *cq)
     g_ptr_array_remove_fast(cq->uar->cqs, cq);
     if (!cq->poll_bell)
         return;
-    pci_function_remove_doorbell(
-        &pvrdma->function, PVR_BAR_UAR, cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
-        cq->handle | PVR_UAR_CQ_POLL, cq->uar->page ? cq->uar->fd : pvrdma->poll_fd);
+    pci_function_remove_doorbell(&pvrdma->function, PVR_BAR_UAR,
+                                 cq->uar->page * PVR_PAGE_SIZE + PVR_UAR_CQ, 4, true,
+                                 cq->handle | PVR_UAR_CQ_POLL, poll_fd(pvrdma, cq));
     cq->poll_bell = false;
     pvrdma->poll_bells--;
 }
@@ -221,12 +228,6 @@ int pvr_doorbell_init(struct pvrdma *pvrdma, GError **error)
     }
     pvrdma->again = loop_eventfd_create(pvrdma->loop, pvrdma->again_fd, on_again, pvrdma);
     return 0;
-}
-
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
 }
 
 void pvr_doorbell_finish(struct pvrdma *pvrdma)

@@ -90,7 +90,7 @@ struct pvr_uar { /* a doorbell page, which is a context while .used */
     struct pvrdma *pvrdma;
     uint32_t page;
     bool used;
-    int fd; /* rung by doorbells of queue pairs and of shared receive queues; -1: not yet */
+    int fd; /* rung for its queue pairs, SRQs, and looks at empty CQs; -1: not yet */
     struct loop_fd *source;
     GPtrArray *qps, *srqs, *cqs; /* of this context; not owned */
     uint32_t objects;            /* domains and completion queues */

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "devices/vmxnet3/private.h"
+#include "vmm/fd.h"
 #include "vmm/trace.h"
 
 TRACE_EVENT(vmxnet3_backend, "%s on=%d queues=%u", (const char *device, bool on, unsigned queues),
@@ -461,12 +462,6 @@ static void close_on_loop(void *opaque)
     for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++)
         loop_fd_destroy(v->tx[i].watch);
     net_close(v->net);
-}
-
-static void close_fd(int fd)
-{
-    if (fd >= 0)
-        close(fd);
 }
 
 void vmxnet3_destroy(struct vmxnet3 *v)
