@@ -103,8 +103,7 @@ bool vmxnet3_map(struct vmxnet3 *v, const char **why)
     *why = "shared memory";
     if (setup->queues % VMXNET3_QUEUES_ALIGN || setup->shared % 8)
         return false;
-    v->shared_host = dma_map_ring(&v->function.dma, setup->shared, sizeof(struct vmxnet3_shared));
-    if (!v->shared_host)
+    if (!dma_map_ring(&v->function.dma, setup->shared, sizeof(struct vmxnet3_shared)))
         return false;
     for (unsigned i = 0; i < setup->tx_count; i++) {
         *why = "tx vector";
@@ -339,7 +338,6 @@ void vmxnet3_deactivate(struct vmxnet3 *v)
 {
     v->active = false;
     v->generation++;
-    v->shared_host = NULL;
     __atomic_store_n(&v->rx_waiting, 0, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
         v->received[i].size = 0;

@@ -95,7 +95,7 @@ struct vmxnet3_interrupts {
     uint32_t control;
     uint32_t reserved[2];
 };
-#define VMXNET3_INTERRUPTS_OFF 1u /* control: none at all */
+#define VMXNET3_INTERRUPTS_OFF 1u /* control: none; masks say so, too (registers.c) */
 
 #define VMXNET3_RX_UNICAST       0x01u
 #define VMXNET3_RX_MULTICAST     0x02u /* those in the table */

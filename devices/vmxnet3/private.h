@@ -98,9 +98,8 @@ struct vmxnet3 {
     struct vmxnet3_setup setup;
     struct vmxnet3_tx_queue tx[VMXNET3_MAX_QUEUES];
     struct vmxnet3_rx_queue rx[VMXNET3_MAX_QUEUES];
-    uint8_t *shared_host; /* struct vmxnet3_shared, while active */
-    uint32_t events;      /* ECR */
-    bool link_told;       /* what the driver knows */
+    uint32_t events; /* ECR */
+    bool link_told;  /* what the driver knows */
     uint32_t later[VMXNET3_LATER];
     uint32_t later_count; /* commands that came while there was no DMA */
 

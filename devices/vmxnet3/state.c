@@ -186,7 +186,6 @@ bool vmxnet3_after_load(struct device *device, GError **error)
 
     for (unsigned i = 0; i < NET_MAX_QUEUES; i++)
         v->received[i].size = 0;
-    v->shared_host = NULL;
     v->rx_waiting = 0;
     v->generation++;
     if (!take_over(v, error)) {
