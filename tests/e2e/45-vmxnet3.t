@@ -24,8 +24,8 @@ check 'the kernel is content' quiet
 END
 
 # The other guest is told to serve as the host does.
-"$lodge" run --timeout 100 --net=type=stream,path="$work/wire",server=on,model=vmxnet3 -p lodge.ip=eth0:10.79.0.1/24 -- sh -c "
-    socat TCP-LISTEN:5001,fork,reuseaddr SYSTEM:sha256sum & socat TCP-LISTEN:5002,fork,reuseaddr 'SYSTEM:cat $work/data' & sleep 100" </dev/null >other.log 2>&1 &
+other_guest --net=type=stream,path="$work/wire",server=on,model=vmxnet3 -plodge.ip=eth0:10.79.0.1/24 -- sh -c "
+    socat -t 20 TCP-LISTEN:5001,fork,reuseaddr SYSTEM:sha256sum & socat -U TCP-LISTEN:5002,fork,reuseaddr OPEN:$work/data,rdonly & sleep 1000"
 wait_for 30 test -S wire
 in_guest 'two guests' --net=type=stream,path="$work/wire",model=vmxnet3 -plodge.ip=eth0:10.79.0.2/24 -esum -efunctions <<'END'
 HOST=10.79.0.1

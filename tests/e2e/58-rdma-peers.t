@@ -26,11 +26,10 @@ socat -t 60 TCP-LISTEN:7000,fork,reuseaddr 'EXEC:bash $work/carry-out' &
 echo ready
 sleep 300
 END
-"$lodge" run --timeout 230 -m 512M --rdma=backend=verbs,device=rxe0,net=type=stream,path="$work/wire",server=on \
-    -p lodge.ip=eth0:10.9.0.2/24 -e pvrdma_module="$pvrdma_module" -- bash "$work/other" </dev/null >"$work/other.out" 2>&1 &
-other=$!
+other_guest -m 512M --rdma=backend=verbs,device=rxe0,net=type=stream,path="$work/wire",server=on \
+    -p lodge.ip=eth0:10.9.0.2/24 -e pvrdma_module="$pvrdma_module" -- bash "$work/other"
 wait_for 40 test -S "$work/wire"
-(until grep -q '^die' "$work/other.out"; do sleep 0.2; done; kill -9 $other) 2>/dev/null &
+(until grep -q '^die' "$work/other.err"; do sleep 0.2; done; kill -9 $other) 2>/dev/null &
 
 pvrdma_guest 'two guests' --memory=512M --rdma=backend=verbs,device=rxe0,net=type=stream,path="$work/wire" \
     -plodge.ip=eth0:10.9.0.1/24 <<'END'

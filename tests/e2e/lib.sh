@@ -86,6 +86,19 @@ give_up() {
     finish
 }
 
+# other_guest OPTION... -- COMMAND...: a guest in the background, $other, for the guests and checks that follow; it writes to
+# $work/other.out and .err. When one of those fails, what it said is shown, and where it stands.
+other_guest() {
+    "$lodge" run --timeout $((guest_timeout + 15)) --control="$work/other.control" "$@" </dev/null >"$work/other.out" 2>"$work/other.err" &
+    other=$!
+}
+show_other_guest() {
+    [ -n "${other-}" ] || return
+    echo 'the other guest:'
+    tail -n 20 "$work/other.out" "$work/other.err"
+    registers "$work/other.control"
+}
+
 # result FILE KEY: a top-level value of a --result file.
 result() { sed -n "s/^  \"$2\" : \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$1"; }
 
@@ -93,7 +106,7 @@ result() { sed -n "s/^  \"$2\" : \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" 
 # so that a boot serves many checks. TITLE begins their names. Variables to pass: -eNAME.
 scripts=0
 in_guest() {
-    local title=$1 line status begun=${EPOCHREALTIME/./} ended=; shift
+    local title=$1 line status begun=${EPOCHREALTIME/./} ended= failed_before=$failures; shift
     scripts=$((scripts + 1))
     {
         declare -f is same wait_for guest_check
@@ -120,6 +133,7 @@ in_guest() {
         tail -n 40 "$work/in-guest.err" | sed 's/^/# /'
         echo "not ok $tests - $title: the guest's script ran to its end"
     fi
+    [ "$failures" = "$failed_before" ] || show_other_guest | sed 's/^/# /'
     [ -z "${LODGE_E2E_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"
 }
 guest_check() { # what check is in a guest
@@ -140,7 +154,7 @@ check() {
     else
         failures=$((failures + 1))
         printf '%s\n' "$output" | tail -n 30 | sed 's/^/# /'
-        guests_ended | sed 's/^/# /'
+        { guests_ended; show_other_guest; } | sed 's/^/# /'
         echo "not ok $tests - $1"
     fi
     [ -z "${LODGE_E2E_TIMES-}" ] || echo "# $(((${EPOCHREALTIME/./} - begun) / 1000)) ms"

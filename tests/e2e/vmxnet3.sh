@@ -4,11 +4,13 @@
 guest_timeout=150
 cd "$work" || exit 1
 
-serve() { socat "TCP-LISTEN:$1,fork,reuseaddr" "SYSTEM:$2" & }
+serve() { socat -t 20 "TCP-LISTEN:$1,fork,reuseaddr" "SYSTEM:$2" & }
 head -c 4M /dev/urandom >data
 sum=$(sha256sum <data)
+# One way (-U), and from a file: in both ways socat leaves off half a second after its program has ended, though the
+# guest that stands still has not taken all.
+socat -U TCP-LISTEN:5002,fork,reuseaddr "OPEN:$work/data,rdonly" &
 serve 5001 sha256sum
-serve 5002 "cat $work/data"
 iperf3 -s -p 5201 >iperf.log 2>&1 &
 iperf3 -s -p 5202 >iperf2.log 2>&1 &
 export sum
