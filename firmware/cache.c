@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define SUFFIX     ".vmlinux"
 #define TEMPORARY  ".new-"
@@ -75,8 +76,7 @@ void cache_open(struct cache *cache, const char *path, const struct source *kern
 
 void cache_close(struct cache *cache)
 {
-    if (cache->folder >= 0)
-        close(cache->folder);
+    close_fd(cache->folder);
     cache->folder = -1;
 }
 
@@ -147,8 +147,7 @@ static void prune(struct cache *cache)
     struct stat st;
 
     if (!dir) {
-        if (copy >= 0)
-            close(copy);
+        close_fd(copy);
         return;
     }
     while ((entry = readdir(dir))) {

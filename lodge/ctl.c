@@ -18,6 +18,7 @@
 #include "lodge/commands.h"
 #include "lodge/control.h"
 #include "lodge/exitcode.h"
+#include "vmm/fd.h"
 
 /* What is asked of an answer; the other side may be anything. */
 #define ANSWER_DEPTH    32
@@ -43,8 +44,7 @@ static FILE *connect_to(const char *path)
     strcpy(address.sun_path, path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-        if (fd >= 0)
-            close(fd);
+        close_fd(fd);
         return NULL;
     }
     return fdopen(fd, "r+");

@@ -29,6 +29,7 @@
 #include "lodge/snapshot.h"
 #include "virtio/9p.h"
 #include "virtio/device.h"
+#include "vmm/fd.h"
 
 #define MAX_FORKS      1024u
 #define SEED_BYTES     32u
@@ -293,10 +294,8 @@ static bool start_one(struct fork_run *run, const struct restore *restore, char 
     if (pid < 0) {
         fprintf(stderr, "lodge: fork: guest %u: %s\n", number, g_strerror(errno));
         for (unsigned i = 0; i < 2; i++) {
-            if (out[i] >= 0)
-                close(out[i]);
-            if (err[i] >= 0)
-                close(err[i]);
+            close_fd(out[i]);
+            close_fd(err[i]);
         }
         return false;
     }

@@ -20,6 +20,7 @@
 #include "vmm/log.h"
 #include "vmm/migration.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 #define GREETING_MS 10000
 #define DEVICES_MS  5000
@@ -120,8 +121,7 @@ struct incoming *incoming_accept(const char *address, double seconds, GError **e
         log_warn("migration", "a connection was turned away: %s", reason->message);
         g_clear_pointer(&incoming, incoming_destroy);
     }
-    if (listener >= 0)
-        close(listener);
+    close_fd(listener);
     if (path)
         unlink(path);
     return incoming;

@@ -16,6 +16,7 @@
 #include "vmm/log.h"
 #include "vmm/migration.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 #define SETUP_MS  30000 /* for the target to make its machine */
 #define LOAD_MS   60000 /* for it to load the state */
@@ -614,8 +615,7 @@ static void *migrate_thread(void *opaque)
         if (m->channel.fd >= 0)
             migration_send_type(&m->channel, MIGRATION_FAILED, error->message, NULL);
     }
-    if (m->channel.fd >= 0)
-        close(m->channel.fd);
+    close_fd(m->channel.fd);
     m->channel.fd = -1;
     if (!on_main(m,
                  phase == PHASE_COMPLETED ? step_leave

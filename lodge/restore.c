@@ -19,6 +19,7 @@
 #include "lodge/snapshot.h"
 #include "vmm/stream.h"
 #include "vmm/vcpu_state.h"
+#include "vmm/fd.h"
 
 #define WHO        "restore" /* in messages */
 #define TIMEOUT_MS 5000
@@ -96,8 +97,7 @@ void restore_close(struct restore *restore)
     if (!restore)
         return;
     snapshot_destroy(restore->snapshot);
-    if (restore->memory_fd >= 0)
-        close(restore->memory_fd);
+    close_fd(restore->memory_fd);
     g_free(restore);
 }
 

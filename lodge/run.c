@@ -32,6 +32,7 @@
 #include "vmm/log.h"
 #include "vmm/setup.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 /* One run: what has to be undone at its end. */
 struct run {
@@ -530,10 +531,8 @@ static void finish(struct run *run)
     log_set_fd(-1);
     trace_set_fd(-1);
     setup_undo(); /* does nothing after a start */
-    if (run->log_fd >= 0)
-        close(run->log_fd);
-    if (run->trace_fd >= 0)
-        close(run->trace_fd);
+    close_fd(run->log_fd);
+    close_fd(run->trace_fd);
 }
 
 static int run_to_end(struct run *run)

@@ -11,6 +11,7 @@
 
 #include "lodge/types.h"
 #include "vmm/vcpu_state.h"
+#include "vmm/fd.h"
 
 #define TIMEOUT_MS 5000
 #define CHUNK      (UINT64_C(1) << 20)
@@ -157,8 +158,7 @@ static bool save_memory(struct machine *machine, struct snapshot *snapshot, cons
     done = done && !fsync(fd);
     if (!done)
         set_errno_error(error, path, "can't be written");
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     add_places(machine, snapshot);
     return done;
 }

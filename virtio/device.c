@@ -26,6 +26,7 @@
 #include "virtio/core.h"
 #include "vmm/options.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 TRACE_EVENT(virtio_status, "%s status=0x%02x", (const char *device, unsigned status), device,
             status)
@@ -123,8 +124,7 @@ void virtio_device_finish(struct virtio_device *vdev)
         virtq_finish(&vdev->queues[i]);
         close(vdev->queue_events[i]);
     }
-    if (p->work_fd >= 0)
-        close(p->work_fd);
+    close_fd(p->work_fd);
     pthread_cond_destroy(&p->done);
     pthread_mutex_destroy(&vdev->lock);
     g_clear_pointer(&vdev->queues, g_free);

@@ -27,6 +27,7 @@
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 TRACE_EVENT(irq_msi_message, "%s gsi=%u address=%#" G_GINT64_MODIFIER "x data=%#x",
             (const char *device, unsigned gsi, guint64 address, unsigned data), device, gsi,
@@ -338,8 +339,7 @@ int irq_line_init(struct irq_line *line, struct interrupts *interrupts, struct d
 
 fail:
     close(line->fd);
-    if (line->resample_fd >= 0)
-        close(line->resample_fd);
+    close_fd(line->resample_fd);
     line->fd = line->resample_fd = -1;
     return ret;
 }
@@ -363,8 +363,7 @@ void irq_line_finish(struct irq_line *line)
             *link = line->next;
     }
     close(line->fd);
-    if (line->resample_fd >= 0)
-        close(line->resample_fd);
+    close_fd(line->resample_fd);
     line->fd = line->resample_fd = -1;
     line->interrupts = NULL;
 }

@@ -25,6 +25,7 @@
 #include "vmm/log.h"
 #include "vmm/trace.h"
 #include "vmm/vm_private.h"
+#include "vmm/fd.h"
 
 TRACE_EVENT(kvm_route, "gsi=%u address=%#" G_GINT64_MODIFIER "x data=%#x",
             (unsigned gsi, guint64 address, unsigned data), gsi, address, data)
@@ -305,10 +306,8 @@ bool kvm_open(struct vm *vm, GError **error)
 
 void kvm_close(struct vm *vm)
 {
-    if (vm->fd >= 0)
-        close(vm->fd);
-    if (vm->kvm_fd >= 0)
-        close(vm->kvm_fd);
+    close_fd(vm->fd);
+    close_fd(vm->kvm_fd);
     vm->fd = vm->kvm_fd = -1;
     g_clear_pointer(&vm->cpuid, g_free);
     g_clear_pointer(&vm->msr_list, g_free);

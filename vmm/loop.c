@@ -272,8 +272,7 @@ void loop_fd_destroy(struct loop_fd *watch)
         for (int i = 0; i < turn->count; i++)
             if (turn->ready[i].data.ptr == watch)
                 turn->ready[i].data.ptr = NULL;
-    if (watch->copy >= 0)
-        close(watch->copy);
+    close_fd(watch->copy);
     g_free(watch);
 }
 

@@ -27,6 +27,7 @@
 #include "vmm/layout.h"
 #include "vmm/log.h"
 #include "vmm/rcu.h"
+#include "vmm/fd.h"
 
 #define HUGE_PAGE_SIZE (UINT64_C(2) << 20)
 
@@ -72,8 +73,7 @@ void memory_destroy(struct memory *memory)
     g_free(memory->map);
     if (memory->ram)
         munmap(memory->ram, memory->ram_size);
-    if (memory->ram_fd >= 0)
-        close(memory->ram_fd);
+    close_fd(memory->ram_fd);
     pthread_mutex_destroy(&memory->lock);
     g_free(memory);
 }
@@ -575,8 +575,7 @@ bool memory_add_ram(struct memory *memory, uint64_t size, uint64_t low_end,
 fail:
     if (memory->ram)
         munmap(memory->ram, memory->ram_size);
-    if (memory->ram_fd >= 0)
-        close(memory->ram_fd);
+    close_fd(memory->ram_fd);
     memory->ram = NULL;
     memory->ram_size = 0;
     memory->ram_fd = -1;
@@ -629,8 +628,7 @@ bool memory_find_used(const struct memory_region *region, uint64_t first, uint64
             if (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
                 used[done / 64] |= UINT64_C(1) << (done % 64);
     }
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     if (done == count && region->copied_fd >= 0)
         add_data(region, first, count, used);
     return done == count;

@@ -21,6 +21,7 @@
 
 #include "vmm/loop.h"
 #include "vmm/unixsocket.h"
+#include "vmm/fd.h"
 
 #define CONNECT_MS 10000
 #define REPLY_MS   10000 /* for a short message to be taken */
@@ -41,8 +42,7 @@ void migration_channel_init(struct migration_channel *channel, int fd, int cance
 
 void migration_channel_clear(struct migration_channel *channel)
 {
-    if (channel->fd >= 0)
-        close(channel->fd);
+    close_fd(channel->fd);
     channel->fd = -1;
     g_clear_pointer(&channel->in, g_byte_array_unref);
 }
@@ -243,8 +243,7 @@ static int listen_unix(const char *path, GError **error)
     if (!err)
         return fd;
     failed(error, err, path);
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     return -1;
 }
 
@@ -271,7 +270,6 @@ int migration_listen(const char *address, char **path, GError **error)
     if (!err)
         return fd;
     failed(error, err, address);
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     return -1;
 }

@@ -7,6 +7,7 @@
  */
 #include "vmm/snapshot.h"
 #include "vmm/stream.h"
+#include "vmm/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -446,7 +447,6 @@ struct snapshot *snapshot_read(const char *path, GError **error)
         if (!snapshot)
             g_prefix_error(error, "%s: ", path);
     }
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     return snapshot;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define RETRY_NS (INT64_C(1000) * 1000 * 1000)
 #define BACKLOG  8
@@ -74,8 +75,7 @@ static bool clear_path(const struct sockaddr_un *address, int type, GError **err
         unlink(path);
         return true;
     }
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     g_set_error(error, UNIXSOCKET_ERROR, UNIXSOCKET_ERROR_SERVED,
                 "another process serves this socket; stop it or choose another path");
     return false;
@@ -122,8 +122,7 @@ void unixsocket_destroy(struct unixsocket *us)
         return;
     path = us->address.sun_path;
     unixsocket_unwatch(us);
-    if (us->fd >= 0)
-        close(us->fd);
+    close_fd(us->fd);
     if (us->ino && !lstat(path, &status) && status.st_dev == us->dev && status.st_ino == us->ino)
         unlink(path);
     g_free(us);

@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define BOUNCE_SIZE (1u << 20)  /* bytes copied at a time when a guest's buffer is unaligned */
 #define ZEROES_SIZE (64u << 10) /* of the block of zeroes */
@@ -599,10 +600,8 @@ void raw_adopt(struct raw *raw, const struct raw *from, const struct block_ops *
 
 void raw_finish(struct raw *raw)
 {
-    if (raw->file.fd >= 0)
-        close(raw->file.fd);
-    if (raw->file.lock_fd >= 0)
-        close(raw->file.lock_fd);
+    close_fd(raw->file.fd);
+    close_fd(raw->file.lock_fd);
     block_finish(&raw->block);
 }
 

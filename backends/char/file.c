@@ -17,6 +17,7 @@
 #include "backends/char/driver.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
+#include "vmm/fd.h"
 
 struct file {
     int in, out; /* -1: none; may be the same */
@@ -35,8 +36,7 @@ static struct file *file_new(struct chardev *chardev, char *name)
 
 static void close_both(struct file *file)
 {
-    if (file->in >= 0)
-        close(file->in);
+    close_fd(file->in);
     if (file->out >= 0 && file->out != file->in)
         close(file->out);
     file->in = file->out = -1;

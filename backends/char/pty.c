@@ -16,6 +16,7 @@
 
 #include "backends/char/driver.h"
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define LOOK_NS (INT64_C(200) * 1000 * 1000)
 
@@ -125,8 +126,7 @@ static void pty_close(struct chardev *chardev)
         }
         g_free(pty->link);
     }
-    if (pty->fd >= 0)
-        close(pty->fd);
+    close_fd(pty->fd);
     g_free(pty);
 }
 

@@ -19,6 +19,7 @@
 #include "backends/char/driver.h"
 #include "vmm/log.h"
 #include "vmm/unixsocket.h"
+#include "vmm/fd.h"
 
 #define RETRY_NS (INT64_C(1000) * 1000 * 1000)
 
@@ -161,8 +162,7 @@ static void socket_close(struct chardev *chardev)
     if (!s)
         return;
     loop_timer_destroy(s->retry);
-    if (s->peer >= 0)
-        close(s->peer);
+    close_fd(s->peer);
     unixsocket_destroy(s->listener);
     g_free(s);
 }

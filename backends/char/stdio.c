@@ -20,6 +20,7 @@
 #include "backends/char/driver.h"
 #include "backends/char/terminal.h"
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 static const char help[] = "\r\n"
                            "Ctrl-A h       this help\r\n"
@@ -162,10 +163,8 @@ static void stdio_close(struct chardev *chardev)
         return;
     if (stdio->is_terminal)
         terminal_close();
-    if (stdio->in >= 0)
-        close(stdio->in);
-    if (stdio->out >= 0)
-        close(stdio->out);
+    close_fd(stdio->in);
+    close_fd(stdio->out);
     taken = false;
     g_free(stdio);
 }

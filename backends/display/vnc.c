@@ -24,6 +24,7 @@
 #include "backends/display/vnc_private.h"
 #include "vmm/log.h"
 #include "vmm/unixsocket.h"
+#include "vmm/fd.h"
 
 #define MAX_VIEWERS     16u
 #define MAX_PASSWORD    128u
@@ -151,8 +152,7 @@ static void close_vnc(void *state)
     }
     loop_destroy(vnc->loop);
     unixsocket_destroy(vnc->socket);
-    if (vnc->tcp_fd >= 0)
-        close(vnc->tcp_fd);
+    close_fd(vnc->tcp_fd);
     g_ptr_array_unref(vnc->viewers);
     g_mutex_clear(&vnc->lock);
     if (vnc->settings.passwords[0])
@@ -208,8 +208,7 @@ static char *read_password_file(const struct options *options, GError **error)
     } else {
         password = read_password(fd, options, "password-file", error);
     }
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
     return password;
 }
 

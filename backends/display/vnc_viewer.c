@@ -32,6 +32,7 @@
 #include "backends/display/vnc_private.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
+#include "vmm/fd.h"
 
 TRACE_EVENT(vnc_key, "keysym=0x%x code=%u down=%d", (uint32_t keysym, unsigned code, bool down),
             keysym, code, down)
@@ -558,8 +559,7 @@ struct vnc_viewer *vnc_viewer_create(const struct vnc_settings *settings, int fd
     if (second_fd < 0 || fd >= FD_SETSIZE) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_TOO_MANY_OPEN_FILES, "too many open files");
         close(fd);
-        if (second_fd >= 0)
-            close(second_fd);
+        close_fd(second_fd);
         return NULL;
     }
     loop = loop_create("vnc-viewer", error);
@@ -588,8 +588,7 @@ void vnc_viewer_destroy(struct vnc_viewer *v)
     loop_call(v->loop, finish, v);
     loop_destroy(v->loop);
     close(v->second_fd);
-    if (v->fd >= 0)
-        close(v->fd);
+    close_fd(v->fd);
     g_free(v->pixels);
     g_free(v);
 }

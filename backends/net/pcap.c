@@ -20,6 +20,7 @@
 #include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
+#include "vmm/fd.h"
 
 #define PCAP_MAGIC_NS      0xa1b23c4du
 #define PCAP_LINK_ETHERNET 1u
@@ -119,8 +120,7 @@ static void pcap_close(struct net *net)
     struct pcap *pcap = (struct pcap *)net;
 
     net_close(pcap->inner);
-    if (pcap->fd >= 0)
-        close(pcap->fd);
+    close_fd(pcap->fd);
     g_mutex_clear(&pcap->lock);
     g_free(pcap);
 }
@@ -171,8 +171,7 @@ struct net *net_pcap_open(struct net *inner, const struct options *options, GErr
 
     if (fd < 0 || write(fd, &header, sizeof(header)) != sizeof(header)) {
         options_set_error(error, options, "pcap", "%s", g_strerror(errno));
-        if (fd >= 0)
-            close(fd);
+        close_fd(fd);
         net_close(inner);
         return NULL;
     }

@@ -21,6 +21,7 @@
 #include "backends/net/driver.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define RETRY_NS     INT64_C(1000000000)
 #define IN_BUFFER    (256u << 10)
@@ -338,8 +339,7 @@ static void stream_close(struct net *net)
     struct stream *stream = (struct stream *)net;
 
     stream_set_active(net, 0, NULL, false);
-    if (stream->fd >= 0)
-        close(stream->fd);
+    close_fd(stream->fd);
     unixsocket_destroy(stream->listener);
     g_free(stream->in);
     g_free(stream->out);

@@ -21,6 +21,7 @@
 #include "backends/net/driver.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
+#include "vmm/fd.h"
 
 #define MAX_PIECES 1024u /* IOV_MAX */
 #define MAX_STALE  4096u /* frames that are thrown away when offloads go off */
@@ -198,8 +199,7 @@ static void tap_close(struct net *net)
 
     for (unsigned i = 0; i < NET_MAX_QUEUES; i++) {
         loop_fd_destroy(tap->queues[i].watch);
-        if (tap->queues[i].fd >= 0)
-            close(tap->queues[i].fd);
+        close_fd(tap->queues[i].fd);
     }
     g_free(tap);
 }
@@ -327,8 +327,7 @@ static void look_at_interface(struct tap *tap)
     if (fd >= 0 && !ioctl(fd, SIOCGIFMTU, &request) && request.ifr_mtu >= 68 &&
         request.ifr_mtu <= 65535)
         tap->net.mtu = request.ifr_mtu;
-    if (fd >= 0)
-        close(fd);
+    close_fd(fd);
 }
 
 static bool open_queues(struct tap *tap, const struct options *options, GError **error)

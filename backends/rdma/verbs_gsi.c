@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "backends/rdma/verbs.h"
+#include "vmm/fd.h"
 
 #define MAGIC       0x31495347u /* "GSI1" */
 #define MAX_PAYLOAD 4096u
@@ -195,8 +196,7 @@ struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *g
         log_warn("rdma", "%s: rdma_cm will not reach the guest by one of its GIDs: %s",
                  verbs->device,
                  errno == EADDRINUSE ? "another guest of this host has it too" : g_strerror(errno));
-        if (fd >= 0)
-            close(fd);
+        close_fd(fd);
         return NULL;
     }
     struct gsi_socket *gsi = g_new0(struct gsi_socket, 1);
