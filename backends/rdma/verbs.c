@@ -102,26 +102,6 @@ void verbs_inject(struct rdma_cq *base, const struct rdma_wc *wc)
     rdma_cq_filled(base);
 }
 
-void verbs_forget_completions(struct rdma_cq *base, uint32_t qp)
-{
-    struct verbs_cq *cq = (struct verbs_cq *)base;
-
-    for (GList *link = cq->injected.head, *next; link; link = next) {
-        struct rdma_wc *wc = link->data;
-        next = link->next;
-        if (wc->qp == qp) {
-            g_free(wc);
-            g_queue_delete_link(&cq->injected, link);
-        }
-    }
-    unsigned kept = 0;
-    for (unsigned i = cq->stash_head; i < cq->stashed; i++)
-        if (cq->stash[i].qp != qp)
-            cq->stash[kept++] = cq->stash[i];
-    cq->stash_head = 0;
-    cq->stashed = kept;
-}
-
 static uint32_t opcode_of(enum ibv_wc_opcode opcode)
 {
     switch (opcode) {
@@ -211,28 +191,67 @@ static bool convert(struct verbs *verbs, const struct ibv_wc *ib, struct rdma_wc
     return true;
 }
 
-/* From the host into @wc, at most @max of VERBS_BATCH. */
-static unsigned poll_host(struct verbs_cq *cq, struct rdma_wc *wc, unsigned max)
+/* From the host into @wc, which has room for VERBS_BATCH; 0: the host has no more. */
+static unsigned poll_host(struct verbs_cq *cq, struct rdma_wc *wc)
 {
     struct verbs *verbs = verbs_of(cq->cq.object.rdma);
     struct ibv_wc ib[VERBS_BATCH];
-    int got = ibv_poll_cq(cq->ib, MIN(max, VERBS_BATCH), ib);
     unsigned count = 0;
+    int got;
 
-    for (int i = 0; i < got; i++)
-        count += convert(verbs, &ib[i], &wc[count]);
+    /* Behind a batch that is all of queue pairs that are gone there may be others'. */
+    do {
+        got = ibv_poll_cq(cq->ib, VERBS_BATCH, ib);
+        for (int i = 0; i < got; i++)
+            count += convert(verbs, &ib[i], &wc[count]);
+    } while (!count && got == VERBS_BATCH);
     return count;
 }
 
-static bool has_stash(const struct verbs_cq *cq)
+/* What the host has comes to us: it keeps completions of queue pairs that are gone, among others. */
+static void take_over(struct verbs_cq *cq)
 {
-    return cq->stash_head < cq->stashed;
+    struct rdma_wc wc[VERBS_BATCH];
+    unsigned count = 1;
+
+    for (int left = cq->ib->cqe; left > 0 && count; left -= (int)count) {
+        count = poll_host(cq, wc);
+        for (unsigned i = 0; i < count; i++)
+            verbs_inject(&cq->cq, &wc[i]);
+    }
+}
+
+void verbs_forget_completions(struct rdma_cq *base, uint32_t qp)
+{
+    struct verbs_cq *cq = (struct verbs_cq *)base;
+
+    take_over(cq);
+    for (GList *link = cq->injected.head, *next; link; link = next) {
+        struct rdma_wc *wc = link->data;
+        next = link->next;
+        if (wc->qp == qp) {
+            g_free(wc);
+            g_queue_delete_link(&cq->injected, link);
+        }
+    }
+    unsigned kept = 0;
+    for (unsigned i = cq->stash_head; i < cq->stashed; i++)
+        if (cq->stash[i].qp != qp)
+            cq->stash[kept++] = cq->stash[i];
+    cq->stash_head = 0;
+    cq->stashed = kept;
+}
+
+/* Is there something to be fetched? What the host has is newer, and waits for that. */
+static bool is_filled(const struct verbs_cq *cq)
+{
+    return cq->stash_head < cq->stashed || cq->injected.length;
 }
 
 static bool fill_stash(struct verbs_cq *cq)
 {
     cq->stash_head = 0;
-    cq->stashed = poll_host(cq, cq->stash, VERBS_BATCH);
+    cq->stashed = poll_host(cq, cq->stash);
     return cq->stashed;
 }
 
@@ -242,7 +261,7 @@ static void collect_sends(struct verbs_cq *cq, const struct rdma_wc *wc)
     struct rdma_qp *qp = rdma_find(cq->cq.object.rdma, RDMA_OBJECT_QP, wc->qp);
     struct verbs_cq *sends = qp ? (struct verbs_cq *)qp->create.send_cq : cq;
 
-    if (sends == cq || has_stash(sends) || !fill_stash(sends))
+    if (sends == cq || is_filled(sends) || !fill_stash(sends))
         return;
     heat(sends);
     rdma_cq_filled(&sends->cq);
@@ -266,7 +285,7 @@ static unsigned poll_cq(struct rdma_cq *base, struct rdma_wc *wc, unsigned max)
     struct verbs_cq *cq = (struct verbs_cq *)base;
     unsigned count = 0;
 
-    while (count < max && has_stash(cq))
+    while (count < max && cq->stash_head < cq->stashed)
         wc[count++] = cq->stash[cq->stash_head++];
     while (count < max && cq->injected.length) {
         g_autofree struct rdma_wc *injected = g_queue_pop_head(&cq->injected);
@@ -277,12 +296,13 @@ static unsigned poll_cq(struct rdma_cq *base, struct rdma_wc *wc, unsigned max)
     return count;
 }
 
-/* Nothing came for a while: the host is to tell, unless something came just now. */
+/* Nothing came for a while: the host is to tell. What came just now it does not, and there may be more
+ * of that than is collected. */
 static void arm(struct verbs_cq *cq)
 {
     ibv_req_notify_cq(cq->ib, 0);
-    cq->armed = true;
-    if (collect(cq))
+    cq->armed = !collect(cq);
+    if (!cq->armed)
         heat(cq);
 }
 
@@ -298,7 +318,7 @@ static bool work(struct rdma *rdma)
     for (GList *link = verbs->hot.head, *next; link; link = next) {
         struct verbs_cq *cq = link->data;
         next = link->next;
-        if (has_stash(cq)) {
+        if (is_filled(cq)) {
             cool(cq); /* until what was found is fetched */
         } else if (collect(cq)) {
             verbs->window = MIN(verbs->window * 2, verbs->max_window);

@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# backends/rdma over verbs: the behaviours of tests/unit/rdma_behaviours.c between two queue pairs on one soft
-# RoCE device of this machine, those of memory regions (rdma_registration.c), and what doctor says of it. No guest.
+# backends/rdma over verbs: the behaviours of tests/unit/rdma_behaviours.c and rdma_datagrams.c between two queue pairs
+# on one soft RoCE device of this machine, those of memory regions (rdma_registration.c), and what doctor says of it.
+# No guest.
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
 
-programs="$LODGE_BUILD/tests/unit/unit-rdma_behaviours $LODGE_BUILD/tests/unit/unit-rdma_registration"
+programs=$(for name in behaviours datagrams registration; do echo "$LODGE_BUILD/tests/unit/unit-rdma_$name"; done)
 ls $programs >/dev/null || { echo '1..0 # SKIP built without tests'; exit 0; }
 need_soft_roce
 
