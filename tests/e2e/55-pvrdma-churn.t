@@ -3,7 +3,7 @@
 # The RDMA adapter over loopback when much changes: its link, its driver, many queue pairs, much memory.
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=150
+guest_timeout=250
 need_pvrdma 'the driver comes and goes'
 
 churn loopback backend=loopback

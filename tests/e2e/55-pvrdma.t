@@ -4,7 +4,7 @@
 # with a server and a client in one guest; then the driver goes and comes back, also under traffic.
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=170
+guest_timeout=300
 need_pvrdma 'the stock driver'
 
 pvrdma_guest pvrdma --memory=1G --rdma=backend=loopback <<'END'

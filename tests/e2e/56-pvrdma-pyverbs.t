@@ -3,7 +3,7 @@
 # The RDMA adapter under rdma-core's own tests (pyverbs), over loopback.
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=170
+guest_timeout=300
 need_pvrdma 'rdma-core'"'"'s tests'
 
 pyverbs pyverbs backend=loopback

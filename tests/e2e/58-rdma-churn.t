@@ -4,7 +4,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=150
+guest_timeout=250
 need_pvrdma 'the driver comes and goes'
 need_soft_roce
 

@@ -6,7 +6,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=150
+guest_timeout=250
 need_pvrdma 'what is left on the host'
 need_soft_roce
 

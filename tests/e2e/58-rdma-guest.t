@@ -5,7 +5,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=200
+guest_timeout=300
 need_pvrdma 'the stock driver over verbs'
 need_soft_roce
 

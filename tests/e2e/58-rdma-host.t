@@ -7,7 +7,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=150
+guest_timeout=250
 need_pvrdma 'guest and host'
 need_soft_roce
 

@@ -4,7 +4,7 @@
 # guest. Its queue pairs, connection manager and memory keys are the kernel's: fast registration, invalidation.
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=150
+guest_timeout=250
 need_pvrdma 'NVMe over RDMA'
 
 pvrdma_guest nvme --memory=1G --rdma=backend=loopback <<'END'

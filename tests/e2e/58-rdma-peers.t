@@ -5,7 +5,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=215
+guest_timeout=300
 need_pvrdma 'two guests'
 need_soft_roce
 

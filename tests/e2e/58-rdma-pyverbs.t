@@ -4,7 +4,7 @@
 # lab: --rdma
 . "$(dirname "$0")/lib.sh"
 . "$here/rdma.sh"
-guest_timeout=170
+guest_timeout=300
 need_pvrdma 'rdma-core'"'"'s tests'
 need_soft_roce
 

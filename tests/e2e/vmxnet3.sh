@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What the scripts of vmxnet3 share: servers in their network namespace (network.sh), and functions for the guests.
 # To be sourced after lib.sh.
-guest_timeout=150
+guest_timeout=250
 cd "$work" || exit 1
 
 serve() { socat -t 20 "TCP-LISTEN:$1,fork,reuseaddr" "SYSTEM:$2" & }
