@@ -189,6 +189,13 @@ void pci_function_config_write(struct pci_function *function, unsigned offset, u
         function->ops->config_written(function, offset, size);
 }
 
+bool pci_function_mastering_written(const struct pci_function *function, unsigned offset,
+                                    unsigned size)
+{
+    return touches(offset, size, PCI_COMMAND, 1) &&
+           function->config[PCI_COMMAND] & PCI_COMMAND_MASTER;
+}
+
 void pci_config_apply(struct pci_function *function)
 {
     uint16_t command = pci_get16(function->config + PCI_COMMAND);

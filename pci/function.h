@@ -173,6 +173,9 @@ int pci_function_add_mapping(struct pci_function *function, unsigned bar, uint64
 
 /* ---- used by the data path ---- */
 
+/* Of .config_written: was bus mastering written, and is it on? What was rung before has been passed by. */
+bool pci_function_mastering_written(const struct pci_function *function, unsigned offset,
+                                    unsigned size);
 /* Fires MSI-X vector @vector (out of range, or MSI-X disabled: nothing). A vector counts as masked
  * while bus mastering is off: a message is a memory write. Any thread. */
 void pci_function_fire(struct pci_function *function, unsigned vector);

@@ -423,8 +423,7 @@ static void config_written(struct pci_function *function, unsigned offset, unsig
     uint32_t at, length, value = 0;
 
     /* Chains that were made available while bus mastering was off have been passed by. */
-    if (offset <= PCI_COMMAND && offset + size > PCI_COMMAND && vpci->vdev->status &&
-        function->config[PCI_COMMAND] & PCI_COMMAND_MASTER) {
+    if (vpci->vdev->status && pci_function_mastering_written(function, offset, size)) {
         for (unsigned i = 0; i < vpci->vdev->queue_count; i++)
             if (virtio_device_queue_enabled(vpci->vdev, i))
                 virtio_device_kick(vpci->vdev, i);

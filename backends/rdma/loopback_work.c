@@ -582,7 +582,7 @@ bool loopback_work(struct rdma *rdma)
     struct loopback *loopback = loopback_of(rdma);
     struct share turn = {TURN_REQUESTS, TURN_BYTES};
 
-    /* A closed gate leaves all as it is: rdma_set_running, or the next post, looks again. */
+    /* A closed gate leaves all as it is: rdma_set_running or rdma_look_again comes when it opens. */
     if (dma_allowed(rdma->dma, DMA_TO_DEVICE) < 0 || dma_allowed(rdma->dma, DMA_FROM_DEVICE) < 0)
         return false;
     while (loopback->ready.length && turn.requests && turn.bytes)

@@ -254,6 +254,13 @@ void rdma_set_running(struct rdma *rdma, bool running)
     loop_call(rdma->loop, set_running, &request);
 }
 
+void rdma_look_again(struct rdma *rdma)
+{
+    g_mutex_lock(&rdma->lock);
+    rdma_kick(rdma);
+    g_mutex_unlock(&rdma->lock);
+}
+
 /* ---- the port ---- */
 
 enum rdma_mtu rdma_mtu_of_link(uint32_t mtu)

@@ -148,6 +148,8 @@ void rdma_reset(struct rdma *rdma, void (*cancelled)(void *opaque));
  * anything but wait: it is for the device's way into and out of the P2P and STOP states.
  */
 void rdma_set_running(struct rdma *rdma, bool running);
+/* DMA may be allowed again (bus mastering is on): what stood goes on. Any thread. */
+void rdma_look_again(struct rdma *rdma);
 
 int rdma_query_port(struct rdma *rdma, struct rdma_port *port);
 /* The link below (the NIC of the same slot): the port's state and events follow it. @mtu: of the

@@ -295,16 +295,32 @@ static uint64_t region_read(struct pci_function *function, unsigned region, uint
     return value;
 }
 
+/* What was posted or completed while bus mastering was off has been passed by. */
+static void config_written(struct pci_function *function, unsigned offset, unsigned size)
+{
+    struct pvrdma *pvrdma = to_pvrdma(function);
+
+    if (!pci_function_mastering_written(function, offset, size))
+        return;
+    pthread_mutex_lock(&pvrdma->lock);
+    pvr_doorbell_ring_all(pvrdma);
+    pthread_mutex_unlock(&pvrdma->lock);
+    rdma_look_again(pvrdma->rdma);
+}
+
 static const struct pci_function_ops function_ops = {
     .region_read = region_read,
     .region_write = region_write,
+    .config_written = config_written,
 };
 
+/* With the lock over both: of two threads that tell of it, the later one has the truth. */
 void pvrdma_nic_changed(struct pvrdma *pvrdma)
 {
-    bool active = pvrdma->nic.active(pvrdma->nic.opaque);
-
-    rdma_set_link(pvrdma->rdma, active, pvrdma->nic.mtu(pvrdma->nic.opaque));
+    pthread_mutex_lock(&pvrdma->lock);
+    rdma_set_link(pvrdma->rdma, pvrdma->nic.active(pvrdma->nic.opaque),
+                  pvrdma->nic.mtu(pvrdma->nic.opaque));
+    pthread_mutex_unlock(&pvrdma->lock);
 }
 
 /* ---- lifecycle ---- */

@@ -396,8 +396,7 @@ static void config_written(struct pci_function *function, unsigned offset, unsig
 {
     struct vmxnet3 *v = (struct vmxnet3 *)function;
 
-    if (offset <= PCI_COMMAND && offset + size > PCI_COMMAND &&
-        function->config[PCI_COMMAND] & PCI_COMMAND_MASTER)
+    if (pci_function_mastering_written(function, offset, size))
         vmxnet3_apply_later(v);
 }
 
