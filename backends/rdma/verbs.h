@@ -161,8 +161,9 @@ void verbs_lose(struct verbs_qp *qp, const struct rdma_send_wr *wr);
 
 /* ---- verbs_gsi.c ---- */
 
+/* Both with the adapter's lock; NULL may be closed. */
 struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *gid);
-void verbs_gsi_close(struct gsi_socket *socket); /* any thread; NULL is allowed */
+void verbs_gsi_close(struct gsi_socket *socket);
 int verbs_gsi_send(struct verbs_qp *qp, const struct rdma_send_wr *wr);
 int verbs_gsi_post_recv(struct verbs_qp *qp, const struct rdma_recv_wr *wr);
 int verbs_gsi_modify(struct verbs_qp *qp); /* its state changed */

@@ -49,8 +49,10 @@ struct gsi_receive {
 
 struct gsi_socket {
     struct verbs *verbs;
-    struct loop_fd *watch;
+    union rdma_gid gid;
+    struct loop_fd *watch; /* NULL: not open yet, or it can't be */
     int fd;
+    bool closed;
 };
 
 /* ---- guest memory ---- */
@@ -186,10 +188,11 @@ static socklen_t name_of(const uint8_t gid[16], struct sockaddr_un *address)
     return (socklen_t)(at - (char *)address);
 }
 
-struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *gid)
+static void open_socket(struct gsi_socket *gsi)
 {
+    struct verbs *verbs = gsi->verbs;
     struct sockaddr_un address;
-    socklen_t size = name_of(gid->raw, &address);
+    socklen_t size = name_of(gsi->gid.raw, &address);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) < 0) {
@@ -197,12 +200,34 @@ struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *g
                  verbs->device,
                  errno == EADDRINUSE ? "another guest of this host has it too" : g_strerror(errno));
         close_fd(fd);
-        return NULL;
+        return;
     }
-    struct gsi_socket *gsi = g_new0(struct gsi_socket, 1);
-    gsi->verbs = verbs;
     gsi->fd = fd;
     gsi->watch = loop_fd_create(verbs->rdma.loop, fd, G_IO_IN, socket_ready, gsi);
+}
+
+/* Once it is closed the adapter may be gone; that happens on this thread, too. */
+static void open_on_loop(void *opaque)
+{
+    struct gsi_socket *gsi = opaque;
+
+    if (__atomic_load_n(&gsi->closed, __ATOMIC_ACQUIRE))
+        return;
+    g_mutex_lock(&gsi->verbs->rdma.lock);
+    open_socket(gsi);
+    g_mutex_unlock(&gsi->verbs->rdma.lock);
+}
+
+/* Sockets are opened where they are closed, in that order: a GID that goes and comes back at once would
+ * find its own address taken. */
+struct gsi_socket *verbs_gsi_listen(struct verbs *verbs, const union rdma_gid *gid)
+{
+    struct gsi_socket *gsi = g_new0(struct gsi_socket, 1);
+
+    gsi->verbs = verbs;
+    gsi->gid = *gid;
+    gsi->fd = -1;
+    loop_defer(verbs->rdma.loop, open_on_loop, gsi);
     return gsi;
 }
 
@@ -211,7 +236,7 @@ static void close_on_loop(void *opaque)
     struct gsi_socket *gsi = opaque;
 
     loop_fd_destroy(gsi->watch);
-    close(gsi->fd);
+    close_fd(gsi->fd);
     g_free(gsi);
 }
 
@@ -219,7 +244,9 @@ void verbs_gsi_close(struct gsi_socket *gsi)
 {
     if (!gsi)
         return;
-    loop_fd_set_events(gsi->watch, 0);
+    __atomic_store_n(&gsi->closed, true, __ATOMIC_RELEASE);
+    if (gsi->watch)
+        loop_fd_set_events(gsi->watch, 0);
     loop_defer(gsi->verbs->rdma.loop, close_on_loop, gsi);
 }
 

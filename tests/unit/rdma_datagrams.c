@@ -185,6 +185,25 @@ static void a_gid_comes_and_goes(void)
     host_tear_down(&host);
 }
 
+/* Over verbs, the other guests of the host reach it by a socket with its name. */
+static void a_gid_that_comes_back_at_once_is_heard(void)
+{
+    static const uint8_t mac[6] = {0x52, 0x54, 0, 0, 0, 1};
+    g_autofree char *sockets = NULL;
+    struct host host;
+
+    host_set_up(&host);
+    turn_for(5);
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(rdma_remove_gid(host.rdma, 0), ==, 0);
+        g_assert_cmpint(rdma_add_gid(host.rdma, 0, &host.gid, RDMA_GID_ROCE_V2, mac), ==, 0);
+    }
+    turn_for(5);
+    g_assert_true(g_file_get_contents("/proc/net/unix", &sockets, NULL, NULL));
+    g_assert_true(!over_verbs() || strstr(sockets, "@lodge-rdma-gsi-"));
+    host_tear_down(&host);
+}
+
 #define ADD(NAME) g_test_add_func("/rdma/" #NAME, NAME)
 
 int main(int argc, char **argv)
@@ -196,5 +215,6 @@ int main(int argc, char **argv)
     ADD(a_datagram_without_a_receive_is_lost);
     ADD(the_general_service_talks_to_itself);
     ADD(a_gid_comes_and_goes);
+    ADD(a_gid_that_comes_back_at_once_is_heard);
     return g_test_run();
 }
