@@ -150,6 +150,7 @@ void verbs_destroy_srq(struct rdma_srq *srq);
 int verbs_set_srq_limit(struct rdma_srq *srq, uint32_t limit);
 int verbs_post_srq_recv(struct rdma_srq *srq, const struct rdma_recv_wr *wr);
 void verbs_free_handle(gpointer ah);
+void verbs_forget_handles(struct verbs *verbs, unsigned index); /* from this GID of the guest's */
 GHashTable *verbs_handles_create(void);
 void verbs_established(struct verbs_qp *qp);  /* a message came in RTR */
 void verbs_last_receive(struct verbs_qp *qp); /* of an SRQ, in ERR */

@@ -232,6 +232,7 @@ void verbs_remove_gid(struct rdma *rdma, unsigned index)
     uint32_t interface = 0;
 
     verbs_gsi_close(g_steal_pointer(&verbs->gids[index].socket));
+    verbs_forget_handles(verbs, index);
     if (!verbs->gids[index].added)
         return;
     verbs->gids[index].added = false;

@@ -51,6 +51,22 @@ GHashTable *verbs_handles_create(void)
     return g_hash_table_new_full(ah_hash, ah_equal, g_free, verbs_free_handle);
 }
 
+static gboolean is_of_gid(gpointer key, gpointer ah, gpointer index)
+{
+    return ((const struct ah_key *)key)->sgid_index == GPOINTER_TO_UINT(index);
+}
+
+void verbs_forget_handles(struct verbs *verbs, unsigned index)
+{
+    GHashTableIter iter;
+    gpointer pd;
+
+    g_hash_table_iter_init(&iter, verbs->rdma.objects[RDMA_OBJECT_PD]);
+    while (g_hash_table_iter_next(&iter, NULL, &pd))
+        g_hash_table_foreach_remove(((struct verbs_pd *)pd)->handles, is_of_gid,
+                                    GUINT_TO_POINTER(index));
+}
+
 static void fill_ah(const struct verbs *verbs, const struct rdma_av *av, struct ibv_ah_attr *ah)
 {
     const struct rdma *rdma = &verbs->rdma;

@@ -88,6 +88,29 @@ static void the_privileged_qkey_is_the_senders_own(void)
     pair_tear_down(&p);
 }
 
+/* At the same index there is another one. */
+static void a_datagram_names_the_gid_of_now(void)
+{
+    static const uint8_t mac[6] = {0x52, 0x54, 0, 0, 0, 1};
+    static const union rdma_gid other = {{[10] = 0xff, 0xff, 10, 9, 0, 77}};
+    struct pair p;
+
+    ud_set_up(&p, QKEY);
+    for (unsigned i = 0; i < 2; i++) {
+        struct rdma_sge sge = sge_at(&p, 0x1000, 100);
+        struct rdma_send_wr wr = datagram(&p, 1, &sge, QKEY);
+        post_recv(&p, 1, 1, 0x10000, 1000);
+        g_assert_cmpint(rdma_post_send(p.qp[0], &wr), ==, 0);
+        expect_wc(p.cq[1], 1, RDMA_WC_SUCCESS);
+        g_assert_cmpmem(p.host.ram + 0x10020, 4, (i ? &other : &p.host.gid)->raw + 12, 4);
+        g_assert_cmpint(rdma_remove_gid(p.host.rdma, 0), ==, 0);
+        g_assert_cmpint(rdma_add_gid(p.host.rdma, 0, &other, RDMA_GID_ROCE_V2, mac), ==, 0);
+        g_assert_cmpint(rdma_add_gid(p.host.rdma, 1, &p.host.gid, RDMA_GID_ROCE_V2, mac), ==,
+                        i ? -EEXIST : 0);
+    }
+    pair_tear_down(&p);
+}
+
 static void a_datagram_without_a_receive_is_lost(void)
 {
     struct pair p;
@@ -212,6 +235,7 @@ int main(int argc, char **argv)
     ADD(a_datagram_arrives_behind_its_header);
     ADD(a_datagram_with_the_wrong_qkey_is_lost);
     ADD(the_privileged_qkey_is_the_senders_own);
+    ADD(a_datagram_names_the_gid_of_now);
     ADD(a_datagram_without_a_receive_is_lost);
     ADD(the_general_service_talks_to_itself);
     ADD(a_gid_comes_and_goes);
