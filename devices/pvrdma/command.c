@@ -10,7 +10,8 @@
  * next command.
  *
  * The driver gives up waiting when its caller is sent a signal. A region that it no longer waits
- * for when the next request comes is undone.
+ * for when the next request comes is undone; other things that it does not know of are left alone
+ * (resources.c).
  *
  * The request is copied before it is looked at; everything in it is the guest's.
  */
@@ -153,20 +154,16 @@ static int create_uc(struct pvrdma *pvrdma, const union pvr_request *req, union 
     if (!bar->mapped || pfn <= first || pfn - first >= PVRDMA_MAX_UAR)
         return -EINVAL;
     resp->handle.handle = (uint32_t)(pfn - first);
+    /* The driver has given the page away, so it is not in use, whatever we know. */
+    pvr_context_destroy(pvrdma, resp->handle.handle);
     return pvr_doorbell_open_context(pvrdma, resp->handle.handle);
 }
 
 static int destroy_uc(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
 {
     uint32_t page = req->handle.handle;
-    struct pvr_uar *uar = page && page < PVRDMA_MAX_UAR ? &pvrdma->uars[page] : NULL;
 
-    if (!uar || !uar->used)
-        return -ENOENT;
-    if (uar->objects || uar->qps->len || uar->srqs->len)
-        return -EBUSY;
-    pvr_doorbell_close_context(pvrdma, page);
-    return 0;
+    return page ? pvr_context_destroy(pvrdma, page) : -ENOENT;
 }
 
 static int create_pd(struct pvrdma *pvrdma, const union pvr_request *req, union pvr_response *resp)
@@ -383,6 +380,7 @@ static int modify_srq(struct pvrdma *pvrdma, const union pvr_request *req, union
         return -ENOENT;
     if (cmd->attr_mask != PVR_SRQ_LIMIT || cmd->attrs.srq_limit > srq->ring.entries)
         return -EINVAL;
+    srq->known = true;
     /* What is posted already counts against the limit. */
     pvr_work_serve_srq(pvrdma, srq);
     return rdma_set_srq_limit(srq->srq, cmd->attrs.srq_limit);
@@ -410,6 +408,8 @@ static int create_qp(struct pvrdma *pvrdma, const union pvr_request *req, union 
 
     if (ret)
         return ret;
+    if (qp->srq)
+        pvr_work_serve_srq(pvrdma, qp->srq); /* what was posted before it was known */
     if (pvrdma->version >= PVR_VERSION_HANDLES) {
         resp->create_qp_v2.qpn = rdma_qp_qpn(qp->qp);
         resp->create_qp_v2.qp_handle = qp->handle;

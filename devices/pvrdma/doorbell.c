@@ -36,7 +36,7 @@ TRACE_EVENT(pvrdma_arm, "%s page=%u value=0x%x",
 /* The guest's kernel would complain of a parked queue. */
 static void park(struct pvrdma *pvrdma, struct pvr_cq *cq)
 {
-    if (cq->uar->page && !dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE))
+    if (cq->known && cq->uar->page && !dma_allowed(pvrdma_dma(pvrdma), DMA_FROM_DEVICE))
         pvr_ring_park(&cq->ring, pvrdma_dma(pvrdma));
 }
 

@@ -93,7 +93,6 @@ struct pvr_uar { /* a doorbell page, which is a context while .used */
     int fd; /* rung for its queue pairs, SRQs, and looks at empty CQs; -1: not yet */
     struct loop_fd *source;
     GPtrArray *qps, *srqs, *cqs; /* of this context; not owned */
-    uint32_t objects;            /* domains and completion queues */
 };
 
 struct pvr_pd {
@@ -117,6 +116,7 @@ struct pvr_cq {
     struct guest_pages pages;
     struct ring ring;
     uint8_t armed;  /* enum pvr_armed */
+    bool known;     /* to the driver: a queue pair was made with it */
     bool notify;    /* a notification waits for room */
     bool failed;    /* it overflowed, or its indices are out of range: no completions any more */
     bool more;      /* the backend had more than one turn takes */
@@ -130,6 +130,7 @@ struct pvr_srq {
     struct guest_pages pages;
     struct ring ring;
     uint32_t max_sge;
+    bool known; /* to the driver: a queue pair was made with it, or it was modified */
     bool failed, more;
 };
 
@@ -164,6 +165,8 @@ void pvr_resources_finish(struct pvrdma *pvrdma);
 /* Forgets every object; the backend's are gone already (rdma_reset). */
 void pvr_resources_forget(struct pvrdma *pvrdma);
 
+/* What is destroyed takes along what uses it. */
+int pvr_context_destroy(struct pvrdma *pvrdma, uint32_t page);
 int pvr_pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle);
 int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle);
 int pvr_mr_destroy(struct pvrdma *pvrdma, uint32_t handle);
@@ -172,6 +175,10 @@ int pvr_cq_destroy(struct pvrdma *pvrdma, uint32_t handle);
 /* By the driver's name of it; or NULL. */
 struct pvr_qp *pvr_qp_find(struct pvrdma *pvrdma, uint32_t handle);
 int pvr_qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd, struct pvr_qp **qp);
+/* Are the domain and queues that it names there, and of one context? */
+bool pvr_qp_parts_fit(const struct pvr_qp *qp);
+/* To its context; the driver knows its queues. */
+void pvr_qp_add(struct pvr_qp *qp);
 int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle);
 int pvr_srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, uint32_t *handle);
 int pvr_srq_destroy(struct pvrdma *pvrdma, uint32_t handle);

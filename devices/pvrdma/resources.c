@@ -10,7 +10,15 @@
  *
  * A context is a doorbell page; page 0 is the kernel's. Domains and completion queues belong to a
  * context, queue pairs and shared receive queues to that of their domain, and only that page's
- * doorbells reach them. What others use can't be destroyed: -EBUSY.
+ * doorbells reach them.
+ *
+ * The driver does not know of all that there is: a signal ends its wait for the answer of a CREATE,
+ * then it frees the pages and goes on, and never learns the handle. So
+ * - what is destroyed takes along what still uses it; the guest's kernel does not ask for that
+ *   while it knows of a user;
+ * - a completion queue or shared receive queue is left alone until it is .known: until the driver
+ *   names it in another command. A doorbell proves nothing: a process may write any handle there.
+ *   Queue pairs are in RESET until they are named, and left alone there.
  */
 #include <errno.h>
 
@@ -96,45 +104,7 @@ int pvr_pd_create(struct pvrdma *pvrdma, uint32_t context, uint32_t *handle)
         g_free(pd);
         return ret;
     }
-    pd->uar->objects++;
     *handle = pd->handle;
-    return 0;
-}
-
-/* A process that is killed while it registers memory leaves a region that the driver does not know of:
- * it had not waited for the answer. So a domain takes its regions along. */
-int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle)
-{
-    struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, handle);
-    int ret = pd ? rdma_destroy_pd_and_regions(pd->pd, pvr_command_cancelled) : -ENOENT;
-
-    if (ret)
-        return ret;
-    for (uint32_t i = 0; i < pvrdma->mrs.size; i++) {
-        struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, i);
-
-        if (!mr || mr->pd != pd)
-            continue;
-        pvr_command_abandon_mr(pvrdma, mr);
-        pvr_handles_remove(&pvrdma->mrs, i);
-        g_free(mr);
-    }
-    pvr_handles_remove(&pvrdma->pds, handle);
-    pd->uar->objects--;
-    g_free(pd);
-    return 0;
-}
-
-/* Creation is in command.c: it may take long. */
-int pvr_mr_destroy(struct pvrdma *pvrdma, uint32_t handle)
-{
-    struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, handle);
-    int ret = !mr ? -ENOENT : !mr->mr ? -EBUSY : rdma_destroy_mr(mr->mr);
-
-    if (ret)
-        return ret;
-    pvr_handles_remove(&pvrdma->mrs, handle);
-    g_free(mr);
     return 0;
 }
 
@@ -179,23 +149,8 @@ int pvr_cq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_cq *cmd, ui
         cq_free(cq);
         return ret;
     }
-    cq->uar->objects++;
     pvr_doorbell_open_cq(pvrdma, cq);
     *handle = cq->handle;
-    return 0;
-}
-
-int pvr_cq_destroy(struct pvrdma *pvrdma, uint32_t handle)
-{
-    struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, handle);
-    int ret = cq ? rdma_destroy_cq(cq->cq) : -ENOENT;
-
-    if (ret)
-        return ret;
-    pvr_doorbell_close_cq(pvrdma, cq);
-    pvr_handles_remove(&pvrdma->cqs, handle);
-    cq->uar->objects--;
-    cq_free(cq);
     return 0;
 }
 
@@ -253,19 +208,6 @@ int pvr_srq_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_srq *cmd, 
     }
     g_ptr_array_add(pd->uar->srqs, srq);
     *handle = srq->handle;
-    return 0;
-}
-
-int pvr_srq_destroy(struct pvrdma *pvrdma, uint32_t handle)
-{
-    struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, handle);
-    int ret = srq ? rdma_destroy_srq(srq->srq) : -ENOENT;
-
-    if (ret)
-        return ret;
-    pvr_handles_remove(&pvrdma->srqs, handle);
-    g_ptr_array_remove_fast(srq->pd->uar->srqs, srq);
-    srq_free(srq);
     return 0;
 }
 
@@ -328,23 +270,33 @@ static bool qp_sizes_are_valid(struct pvrdma *pvrdma, const struct pvr_cmd_creat
 }
 
 /* What it is made of: one domain, of which all else must be, by context at least. */
+bool pvr_qp_parts_fit(const struct pvr_qp *qp)
+{
+    const struct pvr_uar *uar = qp->pd ? qp->pd->uar : NULL;
+
+    return uar && qp->send_cq && qp->recv_cq && qp->send_cq->uar == uar &&
+           qp->recv_cq->uar == uar && (!qp->srq || qp->srq->pd->uar == uar);
+}
+
 static int qp_find_parts(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd,
                          struct pvr_qp *qp)
 {
     qp->pd = pvr_handles_get(&pvrdma->pds, cmd->pd_handle);
     qp->send_cq = pvr_handles_get(&pvrdma->cqs, cmd->send_cq_handle);
     qp->recv_cq = pvr_handles_get(&pvrdma->cqs, cmd->recv_cq_handle);
-    if (!qp->pd || !qp->send_cq || !qp->recv_cq || qp->send_cq->uar != qp->pd->uar ||
-        qp->recv_cq->uar != qp->pd->uar || !qp_type(cmd->qp_type, &qp->type))
-        return -EINVAL;
-    if (qp->type == RDMA_QP_GSI && qp->pd->uar->page != 0)
-        return -EPERM;
-    if (cmd->is_srq) {
+    if (cmd->is_srq)
         qp->srq = pvr_handles_get(&pvrdma->srqs, cmd->srq_handle);
-        if (!qp->srq || qp->srq->pd->uar != qp->pd->uar)
-            return -EINVAL;
-    }
-    return 0;
+    if (!pvr_qp_parts_fit(qp) || (cmd->is_srq && !qp->srq) || !qp_type(cmd->qp_type, &qp->type))
+        return -EINVAL;
+    return qp->type == RDMA_QP_GSI && qp->pd->uar->page != 0 ? -EPERM : 0;
+}
+
+void pvr_qp_add(struct pvr_qp *qp)
+{
+    g_ptr_array_add(qp->pd->uar->qps, qp);
+    qp->send_cq->known = qp->recv_cq->known = true;
+    if (qp->srq)
+        qp->srq->known = true;
 }
 
 static int qp_create_backend(struct pvrdma *pvrdma, struct pvr_qp *qp)
@@ -416,15 +368,29 @@ int pvr_qp_create(struct pvrdma *pvrdma, const struct pvr_cmd_create_qp *cmd,
         qp_free(qp);
         return ret;
     }
-    g_ptr_array_add(qp->pd->uar->qps, qp);
+    pvr_qp_add(qp);
     *result = qp;
     return 0;
 }
 
-int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
+/* ---- destroying ---- */
+
+/* Creation is in command.c: it may take long. */
+int pvr_mr_destroy(struct pvrdma *pvrdma, uint32_t handle)
 {
-    struct pvr_qp *qp = pvr_qp_find(pvrdma, handle);
-    int ret = qp ? rdma_destroy_qp(qp->qp) : -ENOENT;
+    struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, handle);
+    int ret = !mr ? -ENOENT : !mr->mr ? -EBUSY : rdma_destroy_mr(mr->mr);
+
+    if (ret)
+        return ret;
+    pvr_handles_remove(&pvrdma->mrs, handle);
+    g_free(mr);
+    return 0;
+}
+
+static int destroy_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
+{
+    int ret = rdma_destroy_qp(qp->qp);
 
     if (ret)
         return ret;
@@ -432,6 +398,120 @@ int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
     g_ptr_array_remove_fast(qp->pd->uar->qps, qp);
     qp_free(qp);
     return 0;
+}
+
+int pvr_qp_destroy(struct pvrdma *pvrdma, uint32_t handle)
+{
+    struct pvr_qp *qp = pvr_qp_find(pvrdma, handle);
+
+    return qp ? destroy_qp(pvrdma, qp) : -ENOENT;
+}
+
+/* All that use @part: a domain, a completion queue or a shared receive queue of this context. */
+static void destroy_qps_with(struct pvrdma *pvrdma, struct pvr_uar *uar, const void *part)
+{
+    for (guint i = uar->qps->len; i > 0; i--) {
+        struct pvr_qp *qp = g_ptr_array_index(uar->qps, i - 1);
+
+        if (qp->pd == part || qp->send_cq == part || qp->recv_cq == part || qp->srq == part)
+            destroy_qp(pvrdma, qp);
+    }
+}
+
+int pvr_srq_destroy(struct pvrdma *pvrdma, uint32_t handle)
+{
+    struct pvr_srq *srq = pvr_handles_get(&pvrdma->srqs, handle);
+    int ret;
+
+    if (!srq)
+        return -ENOENT;
+    destroy_qps_with(pvrdma, srq->pd->uar, srq);
+    ret = rdma_destroy_srq(srq->srq);
+    if (ret)
+        return ret;
+    pvr_handles_remove(&pvrdma->srqs, handle);
+    g_ptr_array_remove_fast(srq->pd->uar->srqs, srq);
+    srq_free(srq);
+    return 0;
+}
+
+int pvr_cq_destroy(struct pvrdma *pvrdma, uint32_t handle)
+{
+    struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, handle);
+    int ret;
+
+    if (!cq)
+        return -ENOENT;
+    destroy_qps_with(pvrdma, cq->uar, cq);
+    ret = rdma_destroy_cq(cq->cq);
+    if (ret)
+        return ret;
+    pvr_doorbell_close_cq(pvrdma, cq);
+    pvr_handles_remove(&pvrdma->cqs, handle);
+    cq_free(cq);
+    return 0;
+}
+
+static void destroy_queues_of_pd(struct pvrdma *pvrdma, struct pvr_pd *pd)
+{
+    GPtrArray *srqs = pd->uar->srqs;
+
+    destroy_qps_with(pvrdma, pd->uar, pd);
+    for (guint i = srqs->len; i > 0; i--) {
+        struct pvr_srq *srq = g_ptr_array_index(srqs, i - 1);
+
+        if (srq->pd == pd)
+            pvr_srq_destroy(pvrdma, srq->handle);
+    }
+}
+
+/* Its regions, too: also those on their way. */
+int pvr_pd_destroy(struct pvrdma *pvrdma, uint32_t handle)
+{
+    struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, handle);
+    int ret;
+
+    if (!pd)
+        return -ENOENT;
+    destroy_queues_of_pd(pvrdma, pd);
+    ret = rdma_destroy_pd_and_regions(pd->pd, pvr_command_cancelled);
+    if (ret)
+        return ret;
+    for (uint32_t i = 0; i < pvrdma->mrs.size; i++) {
+        struct pvr_mr *mr = pvr_handles_get(&pvrdma->mrs, i);
+
+        if (!mr || mr->pd != pd)
+            continue;
+        pvr_command_abandon_mr(pvrdma, mr);
+        pvr_handles_remove(&pvrdma->mrs, i);
+        g_free(mr);
+    }
+    pvr_handles_remove(&pvrdma->pds, handle);
+    g_free(pd);
+    return 0;
+}
+
+int pvr_context_destroy(struct pvrdma *pvrdma, uint32_t page)
+{
+    struct pvr_uar *uar = page < PVRDMA_MAX_UAR ? &pvrdma->uars[page] : NULL;
+    int ret = 0;
+
+    if (!uar || !uar->used)
+        return -ENOENT;
+    for (guint i = uar->cqs->len; i > 0 && !ret; i--) {
+        struct pvr_cq *cq = g_ptr_array_index(uar->cqs, i - 1);
+
+        ret = pvr_cq_destroy(pvrdma, cq->handle);
+    }
+    for (uint32_t i = 0; i < pvrdma->pds.size && !ret; i++) {
+        struct pvr_pd *pd = pvr_handles_get(&pvrdma->pds, i);
+
+        if (pd && pd->uar == uar)
+            ret = pvr_pd_destroy(pvrdma, i);
+    }
+    if (!ret)
+        pvr_doorbell_close_context(pvrdma, page);
+    return ret;
 }
 
 /* ---- all of them ---- */
@@ -463,7 +543,6 @@ void pvr_resources_forget(struct pvrdma *pvrdma)
             continue;
         g_ptr_array_set_size(pvrdma->uars[i].qps, 0);
         g_ptr_array_set_size(pvrdma->uars[i].srqs, 0);
-        pvrdma->uars[i].objects = 0;
         pvr_doorbell_close_context(pvrdma, i);
     }
 }

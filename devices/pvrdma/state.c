@@ -4,7 +4,8 @@
  *
  * Registers, the negotiated version, where slots and rings are, and a list of each kind of object,
  * with the handles by which the guest knows them. Pages are saved as their addresses: their
- * contents are guest memory, where all ring indices are, too. What the backend has of the objects
+ * contents are guest memory, where all ring indices are, too. Which queues the driver knows is seen
+ * by the queue pairs: without one, a queue has nothing to do. What the backend has of the objects
  * (posted work, undelivered completions, keys, GIDs) is one buffer of its own making.
  *
  * Loading trusts nothing: every handle and page of the stream is checked as if a command had named
@@ -381,7 +382,6 @@ static bool load_domains(struct reader *reader)
             g_free(pd);
             return refuse(reader, "protection domain", from->handle);
         }
-        uar->objects++;
     }
     for (uint32_t i = 0; i < saved->mr_count; i++) {
         const struct saved_mr *from = &saved->mrs[i];
@@ -427,7 +427,6 @@ static bool load_cqs(struct reader *reader)
             g_free(cq);
             return refuse(reader, "completion queue", from->handle);
         }
-        cq->uar->objects++;
         pvr_doorbell_open_cq(pvrdma, cq);
     }
     return true;
@@ -493,8 +492,7 @@ static bool load_qp(struct reader *reader, const struct saved_qp *from, struct p
         .signal_all = from->signal_all,
         .failed = from->failed,
     };
-    if (!qp->pd || !qp->send_cq || !qp->recv_cq || (has_srq && !qp->srq) || !qp->qp ||
-        !qp_sizes_fit(pvrdma, from) ||
+    if (!pvr_qp_parts_fit(qp) || (has_srq && !qp->srq) || !qp->qp || !qp_sizes_fit(pvrdma, from) ||
         (pvrdma->version >= PVR_VERSION_HANDLES && from->handle != from->number))
         return false;
     pvr_qp_lay_out(qp);
@@ -514,7 +512,7 @@ static bool load_qps(struct reader *reader)
             g_free(qp);
             return refuse(reader, "queue pair", reader->saved->qps[i].number);
         }
-        g_ptr_array_add(qp->pd->uar->qps, qp);
+        pvr_qp_add(qp);
     }
     return true;
 }

@@ -289,7 +289,7 @@ void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
     unsigned left;
     int ret = 1;
 
-    if (srq->failed || !may_work(pvrdma))
+    if (!srq->known || srq->failed || !may_work(pvrdma))
         return;
     for (left = BUDGET; left && ret > 0; left--)
         ret = serve_one_srq(pvrdma, srq);

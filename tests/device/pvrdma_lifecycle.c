@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pvrdma being paused, reset, saved and loaded, in the middle of traffic. */
+/* pvrdma being paused, reset, saved and loaded, in the middle of traffic; and what a driver leaves
+ * that gave up waiting. */
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <string.h>
 
+#include "backends/rdma/driver.h"
 #include "tests/device/pvrdma_driver.h"
 #include "tests/support/check_state.h"
 
@@ -230,6 +233,161 @@ static void test_bus_mastering_off(struct pair *p, gconstpointer data)
     expect_messages(p, 1);
 }
 
+/* ---- what the driver does not know of: a signal ended its wait for the answer of a CREATE ---- */
+
+static unsigned in_backend(struct pair *p, enum rdma_object_kind kind)
+{
+    return g_hash_table_size(pvrdma_backend(p->d.pvrdma)->objects[kind]);
+}
+
+static void expect_nothing_left(struct pair *p)
+{
+    for (unsigned kind = RDMA_OBJECT_PD; kind < RDMA_OBJECT_KINDS; kind++)
+        g_assert_cmpuint(in_backend(p, kind), ==, 0);
+}
+
+static void test_context_takes_all_along(struct pair *p, gconstpointer data)
+{
+    receive(p, 0, true);
+    send(p, 0, true);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_UC, 5), ==, 0);
+    expect_nothing_left(p);
+    harness_settle(p->d.h, 2);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, p->a.handle), ==, ENOENT);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_SRQ, p->srq.handle), ==, ENOENT);
+    g_assert_cmpuint(pvd_open_context(&p->d, 5), ==, 5);
+}
+
+static void test_context_leaves_others_alone(struct pair *p, gconstpointer data)
+{
+    uint32_t other = pvd_open_context(&p->d, 6), pd = pvd_create_pd(&p->d, other);
+    struct pvd_cq cq = pvd_create_cq(&p->d, other, 64);
+
+    pvd_create_qp(&p->d, other, pd, PVR_QPT_RC, &cq, &cq, NULL, 16);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_UC, other), ==, 0);
+    fill(p, 1);
+    receive(p, 0, true);
+    send(p, 0, true);
+    expect_messages(p, 1);
+}
+
+/* The driver gave the page to the next process. */
+static void test_new_context_takes_the_page_over(struct pair *p, gconstpointer data)
+{
+    g_assert_cmpuint(pvd_open_context(&p->d, 5), ==, 5);
+    expect_nothing_left(p);
+    pvd_create_pd(&p->d, 5);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_UC, 5), ==, 0);
+}
+
+static void test_domain_takes_its_queues_along(struct pair *p, gconstpointer data)
+{
+    uint32_t other = pvd_create_pd(&p->d, 5);
+    struct pvd_qp qp =
+        pvd_create_qp(&p->d, 5, other, PVR_QPT_RC, &p->send_cq, &p->recv_cq, NULL, 16);
+
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_PD, p->pd), ==, 0);
+    g_assert_cmpuint(in_backend(p, RDMA_OBJECT_SRQ), ==, 0);
+    g_assert_cmpuint(in_backend(p, RDMA_OBJECT_MR), ==, 0);
+    g_assert_cmpuint(in_backend(p, RDMA_OBJECT_QP), ==, 1);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, qp.handle), ==, 0);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_CQ, p->recv_cq.handle), ==, 0);
+}
+
+static void test_cq_takes_its_queue_pairs_along(struct pair *p, gconstpointer data)
+{
+    struct pvd_qp qp =
+        pvd_create_qp(&p->d, 5, p->pd, PVR_QPT_RC, &p->recv_cq, &p->recv_cq, NULL, 16);
+
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_CQ, p->send_cq.handle), ==, 0);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, p->b.handle), ==, ENOENT);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, qp.handle), ==, 0);
+}
+
+static void test_srq_takes_its_queue_pairs_along(struct pair *p, gconstpointer data)
+{
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_SRQ, p->srq.handle), ==, 0);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, p->b.handle), ==, ENOENT);
+    g_assert_cmpuint(pvd_destroy_handle(&p->d, PVR_CMD_DESTROY_QP, p->a.handle), ==, 0);
+}
+
+/* Its pages are somebody else's by now, and a process may name any handle in its doorbells. */
+static void test_unknown_cq_is_left_alone(struct pair *p, gconstpointer data)
+{
+    struct pvd_cq cq = pvd_create_cq(&p->d, 5, 64);
+    struct pvr_cqe cqe;
+
+    for (unsigned i = 0; i < 10; i++) {
+        g_assert_false(pvd_poll(&p->d, &cq, &cqe));
+        pvd_arm(&p->d, &cq, false);
+        pvd_bell(&p->d, 5, PVR_UAR_QP, p->a.handle | PVR_UAR_QP_SEND);
+        harness_settle(p->d.h, 1);
+        g_assert_false(pvd_is_parked(&p->d, &cq));
+    }
+    pvd_create_qp(&p->d, 5, p->pd, PVR_QPT_RC, &cq, &cq, NULL, 16);
+    g_assert_false(pvd_poll(&p->d, &cq, &cqe));
+    harness_settle(p->d.h, 2);
+    g_assert_true(pvd_is_parked(&p->d, &cq));
+}
+
+static uint32_t srq_head(struct pair *p, const struct pvd_srq *srq)
+{
+    const struct pvr_ring_state *state = harness_ptr(p->d.h, srq->buffer.gpa, sizeof(*state));
+
+    return state->rx.cons_head;
+}
+
+static void post_unknown_srq(struct pair *p, struct pvd_srq *srq)
+{
+    struct pvr_sge sge = {START, 8, p->mr.lkey};
+
+    *srq = pvd_create_srq(&p->d, 5, p->pd, 16, 0);
+    for (unsigned i = 0; i < 3; i++)
+        pvd_post_srq(&p->d, srq, i, &sge, 1, true);
+    harness_settle(p->d.h, 2);
+    g_assert_cmpuint(srq_head(p, srq), ==, 0);
+}
+
+/* What is posted waits for the queue pair that it is for. */
+static void test_unknown_srq_is_left_alone(struct pair *p, gconstpointer data)
+{
+    struct pvd_srq srq;
+
+    post_unknown_srq(p, &srq);
+    pvd_create_qp(&p->d, 5, p->pd, PVR_QPT_RC, &p->send_cq, &p->recv_cq, &srq, 16);
+    g_assert_cmpuint(srq_head(p, &srq), ==, 3);
+}
+
+static void test_unknown_srq_is_named_by_its_limit(struct pair *p, gconstpointer data)
+{
+    union pvr_request req = {0};
+    union pvr_response resp;
+    struct pvd_srq srq;
+
+    post_unknown_srq(p, &srq);
+    req.modify_srq = (struct pvr_cmd_modify_srq){
+        .srq_handle = srq.handle, .attr_mask = PVR_SRQ_LIMIT, .attrs = {0, 0, 2}};
+    g_assert_cmpuint(pvd_command(&p->d, PVR_CMD_MODIFY_SRQ, &req, &resp), ==, 0);
+    g_assert_cmpuint(srq_head(p, &srq), ==, 3);
+}
+
+/* What was unknown is so after it is loaded, and what was known is parked again. */
+static void test_unknown_queues_are_saved(struct pair *p, gconstpointer data)
+{
+    struct pvd_cq cq = pvd_create_cq(&p->d, 5, 64);
+    g_autoptr(GByteArray) saved = NULL;
+    struct pvd_srq srq;
+
+    post_unknown_srq(p, &srq);
+    saved = harness_save(device(p));
+    g_assert_true(harness_load_state(device(p), saved, NULL));
+    pvd_bell(&p->d, 5, PVR_UAR_QP, p->a.handle | PVR_UAR_QP_SEND);
+    harness_settle(p->d.h, 2);
+    g_assert_cmpuint(srq_head(p, &srq), ==, 0);
+    g_assert_false(pvd_is_parked(&p->d, &cq));
+    g_assert_true(pvd_is_parked(&p->d, &p->send_cq));
+}
+
 #define ADD(PATH, TEST) g_test_add(PATH, struct pair, NULL, setup, TEST, teardown)
 
 int main(int argc, char **argv)
@@ -244,5 +402,16 @@ int main(int argc, char **argv)
     ADD("/pvrdma/lifecycle/command-while-paused", test_command_while_paused);
     ADD("/pvrdma/lifecycle/reset-in-traffic", test_reset_in_traffic);
     ADD("/pvrdma/lifecycle/bus-mastering-off", test_bus_mastering_off);
+    ADD("/pvrdma/lifecycle/context-takes-all-along", test_context_takes_all_along);
+    ADD("/pvrdma/lifecycle/context-leaves-others-alone", test_context_leaves_others_alone);
+    ADD("/pvrdma/lifecycle/new-context-takes-the-page-over", test_new_context_takes_the_page_over);
+    ADD("/pvrdma/lifecycle/domain-takes-its-queues-along", test_domain_takes_its_queues_along);
+    ADD("/pvrdma/lifecycle/cq-takes-its-queue-pairs-along", test_cq_takes_its_queue_pairs_along);
+    ADD("/pvrdma/lifecycle/srq-takes-its-queue-pairs-along", test_srq_takes_its_queue_pairs_along);
+    ADD("/pvrdma/lifecycle/unknown-cq-is-left-alone", test_unknown_cq_is_left_alone);
+    ADD("/pvrdma/lifecycle/unknown-srq-is-left-alone", test_unknown_srq_is_left_alone);
+    ADD("/pvrdma/lifecycle/unknown-srq-is-named-by-its-limit",
+        test_unknown_srq_is_named_by_its_limit);
+    ADD("/pvrdma/lifecycle/unknown-queues-are-saved", test_unknown_queues_are_saved);
     return g_test_run();
 }
