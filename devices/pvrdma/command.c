@@ -199,11 +199,19 @@ static void remove_mr(struct pvrdma *pvrdma, struct pvr_mr *mr)
     g_free(mr);
 }
 
+/* Not while the device is paused, nor before what the driver wrote meanwhile, which comes first. */
+static bool may_answer(const struct pvrdma *pvrdma)
+{
+    return pvrdma->running && !pvrdma->dsr_latched && !pvrdma->request_latched;
+}
+
 /* The region is there, or not, and the driver waits for it; or it does not any more. */
 static void creation_ended(struct pvrdma *pvrdma, struct pvr_creation *creation)
 {
     union pvr_response resp = {0};
 
+    if (!creation->forgotten && !may_answer(pvrdma))
+        return; /* pvr_command_resume */
     trace_pvrdma_command(pvrdma->function.device.name, "CREATE_MR answer", creation->error);
     if (creation->forgotten) {
         if (creation->mr && creation->mr->mr)
@@ -240,9 +248,20 @@ static void mr_done(void *opaque, struct rdma_mr *mr, int error)
 
 void pvr_command_forget(struct pvrdma *pvrdma)
 {
-    if (pvrdma->creation)
-        pvrdma->creation->forgotten = true;
+    struct pvr_creation *creation = pvrdma->creation;
+
+    if (!creation)
+        return;
     pvrdma->creation = NULL;
+    creation->forgotten = true;
+    if (creation->done)
+        creation_ended(pvrdma, creation);
+}
+
+void pvr_command_resume(struct pvrdma *pvrdma)
+{
+    if (pvrdma->creation && pvrdma->creation->done)
+        creation_ended(pvrdma, pvrdma->creation);
 }
 
 void pvr_command_abandon(struct pvr_creation *creation)

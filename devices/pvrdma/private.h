@@ -243,6 +243,8 @@ void pvrdma_drop(struct pvrdma *pvrdma);
 void pvr_command_run(struct pvrdma *pvrdma);
 /* Its answer will not be waited for. */
 void pvr_command_forget(struct pvrdma *pvrdma);
+/* Answers what ended while the device was paused. */
+void pvr_command_resume(struct pvrdma *pvrdma);
 void pvr_command_fill_caps(struct pvrdma *pvrdma, struct pvr_caps *caps, uint32_t version);
 const char *pvr_command_name(uint32_t command);
 /* The region and its domain are gone, with everything else; an answer may still come. */

@@ -349,6 +349,7 @@ static void resume(struct device *device)
     if (pvrdma->request_latched)
         pvr_command_run(pvrdma);
     pvrdma->dsr_latched = pvrdma->request_latched = false;
+    pvr_command_resume(pvrdma);
     pvr_doorbell_ring_all(pvrdma);
     pthread_mutex_unlock(&pvrdma->lock);
     pvrdma_nic_changed(pvrdma);

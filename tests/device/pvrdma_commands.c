@@ -417,6 +417,70 @@ static void test_slow_region_fails(struct pvd *d, gconstpointer data)
     g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_PD, pd), ==, 0);
 }
 
+static void pause_device(struct pvd *d, bool pause)
+{
+    g_assert_true(
+        devices_set_state(&d->h->devices, pause ? DEVICE_STOP : DEVICE_RUNNING, 1000, NULL));
+}
+
+/* The answer to a region that is there while the device is paused waits until it runs again. */
+static void test_slow_region_while_paused(struct pvd *d, gconstpointer data)
+{
+    union pvr_response resp;
+
+    begin_slow_region(d);
+    pause_device(d, true);
+    release(d, 0);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
+    pause_device(d, false);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses + 1);
+    harness_read(d->h, d->response_slot, &resp, sizeof(resp));
+    g_assert_cmphex(resp.hdr.ack, ==, PVR_ACK(PVR_CMD_CREATE_MR));
+    d->responses++;
+    g_assert_cmpuint(pvd_destroy_handle(d, PVR_CMD_DESTROY_MR, resp.create_mr.mr_handle), ==, 0);
+    g_assert_cmpuint(d->pvrdma->creations->len, ==, 0);
+}
+
+static void test_slow_region_fails_while_paused(struct pvd *d, gconstpointer data)
+{
+    begin_slow_region(d);
+    pause_device(d, true);
+    release(d, -ENOMEM);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
+    pause_device(d, false);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses + 1);
+    g_assert_cmphex(harness_load(d->h, d->response_slot + 8, 4), ==, 0); /* no acknowledgement */
+    g_assert_cmpuint(d->pvrdma->mrs.used, ==, 0);
+}
+
+/* Its driver had given up, and gave the next command during the pause. */
+static void test_region_forgotten_while_paused(struct pvd *d, gconstpointer data)
+{
+    union pvr_request req = {.query_pkey = {.hdr = {.cmd = PVR_CMD_QUERY_PKEY}, .port_num = 1}};
+    struct rdma *rdma = pvrdma_backend(d->pvrdma);
+
+    begin_slow_region(d);
+    g_assert_true(devices_set_state(&d->h->devices, DEVICE_RUNNING_P2P, 1000, NULL));
+    release(d, 0);
+    harness_write(d->h, d->command_slot, &req, sizeof(req));
+    pvd_write(d, PVR_REG_REQUEST, 0);
+    pause_device(d, false);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses + 1);
+    g_assert_cmphex(harness_load(d->h, d->response_slot + 8, 4), ==, PVR_ACK(PVR_CMD_QUERY_PKEY));
+    g_assert_cmpuint(g_hash_table_size(rdma->objects[RDMA_OBJECT_MR]), ==, 0);
+    g_assert_cmpuint(d->pvrdma->mrs.used, ==, 0);
+}
+
+static void test_reset_with_a_region_unanswered(struct pvd *d, gconstpointer data)
+{
+    begin_slow_region(d);
+    pause_device(d, true);
+    release(d, 0);
+    device_reset(&pvrdma_function(d->pvrdma)->device);
+    g_assert_cmpuint(d->pvrdma->creations->len, ==, 0);
+    g_assert_cmpuint(pvd_interrupts(d, PVR_VECTOR_RESPONSE), ==, d->responses);
+}
+
 /* The driver gave up waiting: a signal. Its next command must not get that answer. */
 static void test_forgotten_region(struct pvd *d, gconstpointer data)
 {
@@ -798,6 +862,12 @@ int main(int argc, char **argv)
     ADD("/pvrdma/region-lengths", setup_started, test_region_lengths);
     ADD("/pvrdma/slow-region", setup_started, test_slow_region);
     ADD("/pvrdma/slow-region-fails", setup_started, test_slow_region_fails);
+    ADD("/pvrdma/slow-region-while-paused", setup_started, test_slow_region_while_paused);
+    ADD("/pvrdma/slow-region-fails-while-paused", setup_started,
+        test_slow_region_fails_while_paused);
+    ADD("/pvrdma/region-forgotten-while-paused", setup_started, test_region_forgotten_while_paused);
+    ADD("/pvrdma/reset-with-a-region-unanswered", setup_started,
+        test_reset_with_a_region_unanswered);
     ADD("/pvrdma/forgotten-region", setup_started, test_forgotten_region);
     ADD("/pvrdma/domain-takes-its-regions-along", setup_started,
         test_domain_takes_its_regions_along);
