@@ -400,8 +400,8 @@ static int modify_srq(struct pvrdma *pvrdma, const union pvr_request *req, union
     if (cmd->attr_mask != PVR_SRQ_LIMIT || cmd->attrs.srq_limit > srq->ring.entries)
         return -EINVAL;
     srq->known = true;
-    /* What is posted already counts against the limit. */
-    pvr_work_serve_srq(pvrdma, srq);
+    /* The limit counts from all that is posted: a part of it could be below, and tell too early. */
+    pvr_work_serve_all_of_srq(pvrdma, srq);
     return rdma_set_srq_limit(srq->srq, cmd->attrs.srq_limit);
 }
 

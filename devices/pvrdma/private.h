@@ -274,6 +274,8 @@ extern const struct rdma_client_ops pvr_work_client; /* takes the lock */
 
 void pvr_work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp);
 void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq);
+/* All that its ring has room for, in one turn. */
+void pvr_work_serve_all_of_srq(struct pvrdma *pvrdma, struct pvr_srq *srq);
 void pvr_work_drain_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
 void pvr_work_fail_cq(struct pvrdma *pvrdma, struct pvr_cq *cq);
 /* Serves what has .more set. */

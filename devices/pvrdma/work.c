@@ -284,14 +284,14 @@ void pvr_work_serve_qp(struct pvrdma *pvrdma, struct pvr_qp *qp)
         pvr_doorbell_again(pvrdma);
 }
 
-void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
+static void serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq, unsigned budget)
 {
     unsigned left;
     int ret = 1;
 
     if (!srq->known || srq->failed || !may_work(pvrdma))
         return;
-    for (left = BUDGET; left && ret > 0; left--)
+    for (left = budget; left && ret > 0; left--)
         ret = serve_one_srq(pvrdma, srq);
     srq->more = ret > 0 && !left;
     if (ret < 0) {
@@ -302,6 +302,16 @@ void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
     } else if (srq->more) {
         pvr_doorbell_again(pvrdma);
     }
+}
+
+void pvr_work_serve_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
+{
+    serve_srq(pvrdma, srq, BUDGET);
+}
+
+void pvr_work_serve_all_of_srq(struct pvrdma *pvrdma, struct pvr_srq *srq)
+{
+    serve_srq(pvrdma, srq, srq->ring.entries);
 }
 
 /* ---- completions ---- */

@@ -445,37 +445,92 @@ static void test_reset_forgets_interrupts(struct pair *p, gconstpointer data)
 
 /* ---- shared receive queues ---- */
 
-static void test_srq_limit(struct pair *p, gconstpointer data)
+/* A shared receive queue, and a connection to one that receives from it. */
+struct shared {
+    struct pvd_srq srq;
+    struct pvd_qp qp, sender;
+};
+
+static void set_up_shared(struct pair *p, struct shared *s, uint32_t entries)
 {
     struct pvd *d = &p->d;
-    struct pvd_srq srq = pvd_create_srq(d, p->context, p->pd, ENTRIES, 0);
-    struct pvd_qp qp =
-        pvd_create_qp(d, p->context, p->pd, PVR_QPT_RC, &p->send_cq, &p->recv_cq, &srq, ENTRIES);
-    union pvr_request req = {
-        .modify_srq = {.srq_handle = srq.handle, .attr_mask = PVR_SRQ_LIMIT, .attrs = {0, 0, 2}}};
-    union pvr_response resp;
+
+    s->srq = pvd_create_srq(d, p->context, p->pd, entries, 0);
+    s->qp =
+        pvd_create_qp(d, p->context, p->pd, PVR_QPT_RC, &p->send_cq, &p->recv_cq, &s->srq, ENTRIES);
+    s->sender = p->a;
+    g_assert_cmpuint(pvd_set_state(d, &s->sender, RDMA_QPS_RESET), ==, 0);
+    pvd_connect(d, &s->qp, PVR_QPT_RC, s->sender.qpn);
+    pvd_connect(d, &s->sender, PVR_QPT_RC, s->qp.qpn);
+}
+
+static void post_shared(struct pair *p, struct shared *s, unsigned count)
+{
     struct pvr_sge sge = sge_at(p, 0x2000, 64);
-    struct pvd_qp sender = p->a;
+
+    for (unsigned i = 0; i < count; i++)
+        pvd_post_srq(&p->d, &s->srq, i, &sge, 1, i + 1 == count);
+}
+
+static void set_limit(struct pair *p, struct shared *s, uint32_t limit)
+{
+    union pvr_request req = {.modify_srq = {.srq_handle = s->srq.handle,
+                                            .attr_mask = PVR_SRQ_LIMIT,
+                                            .attrs = {0, 0, limit}}};
+    union pvr_response resp;
+
+    g_assert_cmpuint(pvd_command(&p->d, PVR_CMD_MODIFY_SRQ, &req, &resp), ==, 0);
+    g_assert_cmphex(resp.hdr.ack, ==, 0);
+}
+
+static void send_shared(struct pair *p, struct shared *s, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        send_from(p, &s->sender, i, 0, 4, 0, true);
+        g_assert_cmpuint(pvd_wait(&p->d, &p->recv_cq).qp, ==, s->qp.handle);
+    }
+}
+
+static void expect_limit_reached(struct pair *p, struct shared *s)
+{
     struct pvr_eqe eqe;
 
-    g_assert_cmpuint(pvd_set_state(d, &sender, RDMA_QPS_RESET), ==, 0);
-    pvd_connect(d, &qp, PVR_QPT_RC, sender.qpn);
-    pvd_connect(d, &sender, PVR_QPT_RC, qp.qpn);
-    for (unsigned i = 0; i < 3; i++)
-        pvd_post_srq(d, &srq, i, &sge, 1, i == 2);
-    g_assert_cmpuint(pvd_command(d, PVR_CMD_MODIFY_SRQ, &req, &resp), ==, 0);
-    g_assert_cmphex(resp.hdr.ack, ==, 0);
-    for (unsigned i = 0; i < 2; i++) {
-        send_from(p, &sender, i, 0, 4, 0, true);
-        g_assert_cmpuint(pvd_wait(d, &p->recv_cq).qp, ==, qp.handle);
-    }
     do
-        eqe = pvd_wait_event(d);
+        eqe = pvd_wait_event(&p->d);
     while (eqe.type == PVR_EVENT_COMM_EST);
     g_assert_cmpuint(eqe.type, ==, PVR_EVENT_SRQ_LIMIT);
-    g_assert_cmpuint(eqe.info, ==, srq.handle);
-    g_assert_cmpuint(pvd_set_state(d, &qp, RDMA_QPS_ERR), ==, 0);
-    g_assert_cmpuint(pvd_wait_event(d).type, ==, PVR_EVENT_LAST_WQE);
+    g_assert_cmpuint(eqe.info, ==, s->srq.handle);
+}
+
+static void test_srq_limit(struct pair *p, gconstpointer data)
+{
+    struct shared s;
+
+    set_up_shared(p, &s, ENTRIES);
+    post_shared(p, &s, 3);
+    set_limit(p, &s, 2);
+    send_shared(p, &s, 2);
+    expect_limit_reached(p, &s);
+    g_assert_cmpuint(pvd_set_state(&p->d, &s.qp, RDMA_QPS_ERR), ==, 0);
+    g_assert_cmpuint(pvd_wait_event(&p->d).type, ==, PVR_EVENT_LAST_WQE);
+}
+
+/* The limit counts from all that was posted before it, though that is more than a turn serves. */
+static void test_srq_limit_counts_all_that_is_posted(struct pair *p, gconstpointer data)
+{
+    struct pvr_eqe eqe;
+    struct shared s;
+
+    set_up_shared(p, &s, 256);
+    post_shared(p, &s, 200);
+    set_limit(p, &s, 100);
+    harness_settle(p->d.h, 2);
+    send_shared(p, &s, 100);
+    harness_settle(p->d.h, 2);
+    while (pvd_next_event(&p->d, &eqe))
+        g_assert_cmpuint(eqe.type, ==, PVR_EVENT_COMM_EST);
+    send_shared(p, &s, 1);
+    expect_limit_reached(p, &s);
 }
 
 /* ---- states ---- */
@@ -706,6 +761,8 @@ int main(int argc, char **argv)
     ADD("/pvrdma/work/masked-interrupts", setup, test_masked_interrupts);
     ADD("/pvrdma/work/reset-forgets-interrupts", setup, test_reset_forgets_interrupts);
     ADD("/pvrdma/work/srq-limit", setup, test_srq_limit);
+    ADD("/pvrdma/work/srq-limit-counts-all-that-is-posted", setup,
+        test_srq_limit_counts_all_that_is_posted);
     ADD("/pvrdma/work/drain-in-error", setup, test_drain_in_error);
     ADD("/pvrdma/work/reset-and-reuse", setup, test_reset_and_reuse);
     ADD("/pvrdma/work/destroyed", setup, test_destroyed_queue_completes_no_more);
