@@ -334,6 +334,11 @@ uint32_t rdma_mr_lkey(const struct rdma_mr *mr)
     return mr->lkey;
 }
 
+const struct rdma_pd *rdma_mr_pd(const struct rdma_mr *mr)
+{
+    return mr->pd;
+}
+
 uint32_t rdma_mr_rkey(const struct rdma_mr *mr)
 {
     return mr->rkey;

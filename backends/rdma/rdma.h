@@ -207,6 +207,7 @@ typedef void (*rdma_mr_fn)(void *opaque, struct rdma_mr *mr, int error);
 int rdma_create_mr(struct rdma_pd *pd, uint32_t number, const struct rdma_mr_attributes *attributes,
                    rdma_mr_fn done, void *opaque);
 int rdma_destroy_mr(struct rdma_mr *mr);
+const struct rdma_pd *rdma_mr_pd(const struct rdma_mr *mr);
 uint32_t rdma_mr_lkey(const struct rdma_mr *mr);
 uint32_t rdma_mr_rkey(const struct rdma_mr *mr);
 

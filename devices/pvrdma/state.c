@@ -390,7 +390,8 @@ static bool load_domains(struct reader *reader)
         struct pvr_mr *mr = g_new0(struct pvr_mr, 1);
 
         *mr = (struct pvr_mr){from->handle, pd, backend};
-        if (!pd || !backend || !pvr_handles_set(&pvrdma->mrs, from->handle, mr)) {
+        if (!pd || !backend || rdma_mr_pd(backend) != pd->pd ||
+            !pvr_handles_set(&pvrdma->mrs, from->handle, mr)) {
             g_free(mr);
             return refuse(reader, "memory region", from->handle);
         }
