@@ -156,8 +156,8 @@ static void cq_doorbell(struct pvrdma *pvrdma, struct pvr_uar *uar, uint32_t val
         cq->armed = PVR_ARMED;
     else if (value & PVR_UAR_CQ_ARM_SOL && cq->armed == PVR_NOT_ARMED)
         cq->armed = PVR_ARMED_SOLICITED;
-    if (cq->notify)
-        pvr_event_notify(pvrdma, cq);
+    /* Whoever arms has read notifications, mostly. */
+    pvr_event_notify_waiting(pvrdma);
 }
 
 void pvr_doorbell_write(struct pvrdma *pvrdma, uint64_t offset, unsigned size, uint32_t value)

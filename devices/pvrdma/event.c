@@ -49,10 +49,24 @@ void pvr_event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq)
     trace_pvrdma_notify(pvrdma->function.device.name, cq->handle);
     ret = pvr_ring_put(&pvrdma->notify_ring, pvrdma_dma(pvrdma), &cqne);
     cq->notify = ret != 0;
+    pvrdma->notify |= cq->notify;
     if (ret)
         pvrdma_guest_error(pvrdma, "a notification waits: the notification ring %s",
                            ret == -ENOSPC ? "is full" : "has bad indices");
     pvrdma_fire(pvrdma, PVR_VECTOR_CQ);
+}
+
+void pvr_event_notify_waiting(struct pvrdma *pvrdma)
+{
+    bool some = pvrdma->notify;
+
+    pvrdma->notify = false;
+    for (uint32_t i = 0; some && i < pvrdma->cqs.size; i++) {
+        struct pvr_cq *cq = pvr_handles_get(&pvrdma->cqs, i);
+
+        if (cq && cq->notify)
+            pvr_event_notify(pvrdma, cq);
+    }
 }
 
 static void queue_event(struct pvrdma *pvrdma, enum pvr_event_type type, enum rdma_event_type from,

@@ -214,6 +214,7 @@ struct pvrdma {
     struct guest_pages async_pages, notify_pages;
     struct ring async_ring, notify_ring;
     uint32_t events_lost;
+    bool notify; /* a notification of some queue waits for room */
 
     struct pvr_uar uars[PVRDMA_MAX_UAR];
     struct handles pds, mrs, cqs, qps, srqs;
@@ -285,6 +286,8 @@ void pvr_work_again(struct pvrdma *pvrdma);
 
 void pvr_event_async(struct pvrdma *pvrdma, enum pvr_event_type type, uint32_t info);
 void pvr_event_notify(struct pvrdma *pvrdma, struct pvr_cq *cq);
+/* Those that found the ring full. */
+void pvr_event_notify_waiting(struct pvrdma *pvrdma);
 /* From the backend; takes the lock. */
 void pvr_event_from_backend(void *opaque, enum rdma_event_type type, uint32_t number);
 

@@ -420,6 +420,7 @@ static bool load_cqs(struct reader *reader)
             .notify = from->notify,
             .failed = from->failed,
         };
+        pvrdma->notify |= from->notify;
         pvr_cq_lay_out(cq, from->entries);
         if (!cq->uar || !cq->cq || !is_ring_size(from->entries, pvrdma->limits.max_cqe) ||
             !load_pages(reader, &cq->pages, from->pages, pages_of(&cq->ring)) ||

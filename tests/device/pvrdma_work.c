@@ -419,6 +419,30 @@ static void test_many_notifications(struct pair *p, gconstpointer data)
     g_assert_cmpuint(pvd_interrupts(&p->d, PVR_VECTOR_CQ), ==, 5000);
 }
 
+/* Its own queue is not armed again before it came: any other's will do. */
+static void test_waiting_notification(struct pair *p, gconstpointer data)
+{
+    const unsigned slots = 1024;
+    uint32_t cq;
+
+    receive_at(p, &p->b, 0, 0x2000, 64);
+    for (unsigned i = 0; i < slots; i++) {
+        pvd_arm(&p->d, &p->send_cq, false);
+        remote(p, PVR_WR_WRITE, i, 0, 0x1000, 1, p->mr.rkey);
+        pvd_wait(&p->d, &p->send_cq);
+    }
+    pvd_arm(&p->d, &p->recv_cq, false);
+    send_from(p, &p->a, 1, 0, 4, 0, true);
+    pvd_wait(&p->d, &p->recv_cq);
+    for (unsigned i = 0; i < slots; i++) {
+        g_assert_true(pvd_next_notification(&p->d, &cq));
+        g_assert_cmpuint(cq, ==, p->send_cq.handle);
+    }
+    pvd_arm(&p->d, &p->send_cq, false);
+    g_assert_true(pvd_next_notification(&p->d, &cq));
+    g_assert_cmpuint(cq, ==, p->recv_cq.handle);
+}
+
 static void test_masked_interrupts(struct pair *p, gconstpointer data)
 {
     pvd_write(&p->d, PVR_REG_IMR, UINT32_MAX);
@@ -758,6 +782,7 @@ int main(int argc, char **argv)
     ADD("/pvrdma/work/kernels-not-parked", setup_kernel, test_the_kernels_queues_are_not_parked);
     ADD("/pvrdma/work/solicited", setup, test_solicited_notification);
     ADD("/pvrdma/work/many-notifications", setup, test_many_notifications);
+    ADD("/pvrdma/work/waiting-notification", setup, test_waiting_notification);
     ADD("/pvrdma/work/masked-interrupts", setup, test_masked_interrupts);
     ADD("/pvrdma/work/reset-forgets-interrupts", setup, test_reset_forgets_interrupts);
     ADD("/pvrdma/work/srq-limit", setup, test_srq_limit);
