@@ -146,6 +146,20 @@ static bool settle_checksum(struct virtio_net_hdr_v1 *virtio, const struct net_l
     return false;
 }
 
+/*
+ * Is it an IP packet, with no tag before it once it is delivered? Of any other nothing is said:
+ * where TCP is told of a frame longer than the MTU, stock drivers look for IP right behind the
+ * Ethernet header (newer ones: or behind one tag), and stop their kernel when it is not there.
+ */
+static bool look_at_headers(const struct arrival *arrival, struct net_layout *layout)
+{
+    if (net_parse(arrival->data, arrival->size, layout) &&
+        layout->ip == ETHERNET + (arrival->tagged ? VLAN_TAG : 0))
+        return true;
+    *layout = (struct net_layout){0};
+    return false;
+}
+
 static void look_at_packet(const struct vmxnet3_setup *setup, struct virtio_net_hdr_v1 *virtio,
                            struct arrival *arrival)
 {
@@ -154,7 +168,7 @@ static void look_at_packet(const struct vmxnet3_setup *setup, struct virtio_net_
 
     arrival->unchecked = true;
     arrival->flags = VMXNET3_RCD_FCS_CORRECT;
-    if (!net_parse(arrival->data, arrival->size, &layout)) {
+    if (!look_at_headers(arrival, &layout)) {
         settle_checksum(virtio, &layout, arrival);
         return;
     }
@@ -187,10 +201,10 @@ static void examine(struct vmxnet3 *v, struct vmxnet3_received *received, struct
         .data = received->bytes + NET_HEADER_SIZE,
         .size = received->size - NET_HEADER_SIZE,
     };
-    look_at_packet(&v->setup, &virtio, arrival);
-    memcpy(received->bytes, &virtio, NET_HEADER_SIZE); /* what was done need not be done again */
     arrival->tagged =
         v->setup.features & VMXNET3_F_VLAN_STRIP && is_tagged(arrival->data, arrival->size);
+    look_at_packet(&v->setup, &virtio, arrival);
+    memcpy(received->bytes, &virtio, NET_HEADER_SIZE); /* what was done need not be done again */
     if (arrival->tagged) {
         arrival->tag = arrival->data[14] << 8 | arrival->data[15];
         arrival->size -= VLAN_TAG;

@@ -313,9 +313,111 @@ static void test_strip(void)
     vmxtest_command(&x->t, VMXNET3_UPDATE_FEATURES);
     harness_settle(x->t.h, 2);
     receive(x, &header, length + 4);
+    memcpy(x->data + 38 + 16, x->received.data + 38 + 16, 2); /* the checksum is completed */
     g_assert_cmpmem(x->received.data, x->received.length, x->data, length + 4);
     g_assert_cmphex(x->received.last[2] & VMXNET3_RCD_TAGGED, ==, 0);
     vmxtest_tear_down(&x->t);
+}
+
+/* ---- tags that stay in the frame ---- */
+
+#define SAID                                                                                       \
+    (CORRECT | VMXNET3_RCD_IPV4 | VMXNET3_RCD_IPV6 | VMXNET3_RCD_TCP | VMXNET3_RCD_UDP |           \
+     VMXNET3_RCD_FRAGMENT)
+
+static const struct tags_left {
+    bool strip, ipv6;
+    unsigned count;
+    uint16_t types[2];
+} tags_left[] = {
+    {true, false, 2, {0x88a8, 0x8100}},  {true, true, 2, {0x88a8, 0x8100}},
+    {true, false, 2, {0x8100, 0x8100}},  {true, true, 2, {0x8100, 0x88a8}},
+    {true, false, 1, {0x88a8}},          {false, false, 2, {0x8100, 0x8100}},
+    {false, true, 2, {0x8100, 0x8100}},  {false, false, 1, {0x8100}},
+    {false, true, 1, {0x8100}},          {false, false, 1, {0x88a8}},
+    {false, false, 2, {0x88a8, 0x8100}},
+};
+
+/* TCP behind tags, more than the MTU, with a checksum that is left undone; its length. */
+static size_t put_tagged(uint8_t *frame, const struct tags_left *tags,
+                         struct virtio_net_hdr_v1 *header)
+{
+    size_t payload = 3000, length = vmxtest_tcp(frame, tags->ipv6, 1000, payload);
+    size_t transport = vmxtest_tcp_headers(tags->ipv6) - 20;
+    struct net_layout layout;
+    uint16_t checksum;
+
+    g_assert_true(net_parse(frame, length, &layout));
+    checksum = net_pseudo_checksum(frame, &layout, length - transport);
+    memcpy(frame + transport + 16, &checksum, 2);
+    for (unsigned i = tags->count; i-- > 0;) {
+        memmove(frame + 16, frame + 12, length - 12);
+        memcpy(frame + 12, (const uint8_t[]){tags->types[i] >> 8, tags->types[i], 0, 5}, 4);
+        length += 4;
+        transport += 4;
+    }
+    *header = (struct virtio_net_hdr_v1){
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = transport, .csum_offset = 16};
+    return length;
+}
+
+static void receive_tagged(struct offload_test *x, const struct tags_left *tags,
+                           const struct virtio_net_hdr_v1 *header, size_t length)
+{
+    vmxtest_set_up(&x->t, 1, true);
+    x->t.config.misc.features &= tags->strip ? UINT32_MAX : ~VMXNET3_F_VLAN_STRIP;
+    x->t.config.filter.vlans[0] |= 1u << 5;
+    vmxtest_activate(&x->t);
+    receive(x, header, length);
+    vmxtest_tear_down(&x->t);
+}
+
+/* Stock drivers look for IP right behind the Ethernet header, or behind one tag, and stop their
+ * kernel where a completion speaks of TCP and there is something else. */
+static void test_tags_left(void)
+{
+    g_autofree struct offload_test *x = g_new0(struct offload_test, 1);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(tags_left); i++) {
+        struct virtio_net_hdr_v1 header;
+        size_t length = put_tagged(x->data, &tags_left[i], &header);
+
+        receive_tagged(x, &tags_left[i], &header, length);
+        g_assert_cmphex(x->received.last[0] & VMXNET3_RCD_UNCHECKED, !=, 0);
+        g_assert_cmphex(x->received.last[3] & SAID, ==, 0);
+    }
+}
+
+/* Nobody vouches for the checksum then: it is there. */
+static void test_tags_left_checksum(void)
+{
+    g_autofree struct offload_test *x = g_new0(struct offload_test, 1);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(tags_left); i++) {
+        struct virtio_net_hdr_v1 header;
+        size_t length = put_tagged(x->data, &tags_left[i], &header);
+        size_t tcp = length - header.csum_start;
+        uint16_t checksum;
+
+        receive_tagged(x, &tags_left[i], &header, length);
+        memcpy(&checksum, x->received.data + x->received.length - tcp + 16, 2);
+        g_assert_cmphex(checksum, ==, net_checksum(x->data + length - tcp, tcp));
+    }
+}
+
+static void test_tags_left_segments(void)
+{
+    g_autofree struct offload_test *x = g_new0(struct offload_test, 1);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(tags_left); i++) {
+        struct virtio_net_hdr_v1 header;
+        size_t length = put_tagged(x->data, &tags_left[i], &header);
+
+        header.gso_type = tags_left[i].ipv6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+        header.gso_size = 1448;
+        receive_tagged(x, &tags_left[i], &header, length);
+        g_assert_cmpuint(x->received.first[3] >> 24 & 0x7f, ==, VMXNET3_KIND_RX);
+    }
 }
 
 /* ---- RSS ---- */
@@ -442,6 +544,9 @@ int main(int argc, char **argv)
     g_test_add_func("/vmxnet3/receive/checksum/inner", test_receive_checksum_inner);
     g_test_add_func("/vmxnet3/receive/lro", test_lro);
     g_test_add_func("/vmxnet3/receive/strip", test_strip);
+    g_test_add_func("/vmxnet3/receive/tags-left/nothing-said", test_tags_left);
+    g_test_add_func("/vmxnet3/receive/tags-left/checksum", test_tags_left_checksum);
+    g_test_add_func("/vmxnet3/receive/tags-left/no-lro", test_tags_left_segments);
     g_test_add_func("/vmxnet3/features", test_features);
     g_test_add_func("/vmxnet3/rss/toeplitz", test_toeplitz);
     g_test_add_func("/vmxnet3/rss", test_rss);
