@@ -299,7 +299,7 @@ static int read_all(struct vmxnet3 *v, const char **why)
 }
 
 /* Where the host gives no large frames, the driver had better merge small ones itself: it does so
- * (GRO) while it is asked to write RXPROD. */
+ * (GRO) while it is asked to write RXPROD. It need not where it is not asked (rx.c). */
 static void ask_for_rxprod(struct vmxnet3 *v)
 {
     uint8_t ask = !v->net->host_offloads;

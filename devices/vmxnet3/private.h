@@ -16,6 +16,8 @@
 #define VMXNET3_MULTICASTS 256u /* addresses of the filter; with more, all are let through */
 #define VMXNET3_RX_PIECES  18u  /* buffers a received frame may take unless the driver says more */
 #define VMXNET3_LATER      8u   /* commands that can wait for the end of a pause */
+#define VMXNET3_LOOK_SOON  INT64_C(1000000) /* ns; until buffers are looked for first, and again: */
+#define VMXNET3_LOOK_LATER INT64_C(10000000)
 #define VMXNET3_LINK_SPEED 10000u
 #define VMXNET3_MTU        1500u /* before a driver says otherwise */
 #define VMXNET3_FRAME      (NET_HEADER_SIZE + NET_MAX_FRAME)
@@ -117,8 +119,10 @@ struct vmxnet3 {
     int rx_doorbell;
     struct loop_fd *rx_watch;
     struct vmxnet3_received received[NET_MAX_QUEUES];
-    uint64_t rx_waiting; /* atomic, by backend queue: no buffers */
-    uint8_t *headers;    /* of the frame that is sent */
+    uint64_t rx_waiting;         /* atomic, by backend queue: no buffers */
+    struct loop_timer *rx_timer; /* set while a frame waits for buffers */
+    int64_t rx_patience;         /* ns until they are looked for again */
+    uint8_t *headers;            /* of the frame that is sent */
 
     int work; /* rings when something is to be applied */
     struct loop_fd *work_watch;
@@ -210,6 +214,8 @@ void vmxnet3_after_batch(struct vmxnet3 *v);
 extern const struct net_client_ops vmxnet3_client;
 /* Backend queues whose frame waits for buffers are looked at again; on the loop. */
 void vmxnet3_receive_waiting(struct vmxnet3 *v);
+/* The same, by rx_timer. */
+void vmxnet3_receive_later(void *opaque);
 
 /* ---- rss.c ---- */
 

@@ -12,7 +12,8 @@
  * their number and size. A checksum that the host has not even computed is right by definition.
  *
  * While a queue has too few buffers the frame waits, and so does the backend. A driver need not ring a
- * doorbell for new buffers, but it unmasks its interrupt after it has refilled.
+ * doorbell for new buffers, but it unmasks its interrupt after it has refilled. One that polls
+ * (DPDK, VPP) does neither: as long as a frame waits, a timer looks for buffers, too.
  *
  * Limits: max_rx_pieces buffers a frame; a frame waits, whichever queue it is for, and others of the
  * same backend queue wait behind it.
@@ -445,7 +446,7 @@ static enum delivered deliver(struct vmxnet3 *v, struct vmxnet3_received *receiv
 
 /* ---- the backend's queues ---- */
 
-enum received { RECEIVED, NOTHING, WAITING };
+enum received { RECEIVED, NOTHING, WAITING, STOPPED };
 
 static enum received receive_one(struct vmxnet3 *v, unsigned backend_queue)
 {
@@ -480,7 +481,7 @@ static enum received receive_one(struct vmxnet3 *v, unsigned backend_queue)
 
 void vmxnet3_receive(struct vmxnet3 *v, unsigned backend_queue)
 {
-    enum received state = WAITING;
+    enum received state = STOPPED;
     uint64_t one = 1;
     unsigned done = 0;
 
@@ -495,9 +496,11 @@ void vmxnet3_receive(struct vmxnet3 *v, unsigned backend_queue)
             done++;
     }
     vmxnet3_fire(v);
-    net_set_receiving(v->net, backend_queue, state != WAITING);
+    net_set_receiving(v->net, backend_queue, state == RECEIVED || state == NOTHING);
     v->busy = false;
     pthread_mutex_unlock(&v->lock);
+    if (state == WAITING && loop_timer_deadline(v->rx_timer) < 0)
+        loop_timer_set(v->rx_timer, loop_now_ns() + (done ? VMXNET3_LOOK_SOON : v->rx_patience));
     /* The batch is full: the others' turn, then ours again. */
     if (state == RECEIVED) {
         __atomic_fetch_or(&v->rx_waiting, UINT64_C(1) << backend_queue, __ATOMIC_SEQ_CST);
@@ -512,6 +515,16 @@ void vmxnet3_receive_waiting(struct vmxnet3 *v)
 
     for (; waiting; waiting &= waiting - 1)
         vmxnet3_receive(v, __builtin_ctzll(waiting));
+}
+
+/* What goes on waiting sets the timer again. */
+void vmxnet3_receive_later(void *opaque)
+{
+    struct vmxnet3 *v = opaque;
+
+    v->rx_patience = VMXNET3_LOOK_LATER;
+    vmxnet3_receive_waiting(v);
+    v->rx_patience = VMXNET3_LOOK_SOON;
 }
 
 void vmxnet3_after_batch(struct vmxnet3 *v)

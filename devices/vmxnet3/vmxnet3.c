@@ -80,6 +80,7 @@ static void turn_off(struct vmxnet3 *v)
     for (unsigned i = 0; i < v->backend_queues; i++)
         net_set_active(v->net, i, v->loop, false);
     v->readable = 0;
+    loop_timer_cancel(v->rx_timer);
     trace_vmxnet3_backend(vmxnet3_name(v), false, v->backend_queues);
 }
 
@@ -407,6 +408,8 @@ static struct vmxnet3 *allocate(struct net *net, const struct options *options, 
     v->work = v->rx_doorbell = -1;
     for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++)
         v->tx[i].doorbell = -1;
+    v->rx_timer = loop_timer_create(loop, vmxnet3_receive_later, v);
+    v->rx_patience = VMXNET3_LOOK_SOON;
     v->headers = g_malloc0(HEADERS_BUFFER);
     v->saved_frames = g_byte_array_new();
     v->saved_backend = g_byte_array_new();
@@ -457,6 +460,7 @@ static void close_on_loop(void *opaque)
     struct vmxnet3 *v = opaque;
 
     turn_off(v);
+    loop_timer_destroy(v->rx_timer);
     loop_fd_destroy(v->work_watch);
     loop_fd_destroy(v->rx_watch);
     for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++)

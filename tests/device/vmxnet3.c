@@ -401,6 +401,84 @@ static void test_receive_waits(void)
     vmxtest_tear_down(&t);
 }
 
+/* More frames than there are buffers: the ring is dry, one frame waits. */
+static void run_dry(struct vmxtest *t, unsigned frames)
+{
+    uint8_t data[100];
+
+    for (unsigned i = 0; i < frames; i++) {
+        vmxtest_fill(data, sizeof(data), vmxtest_mac, i);
+        vmxtest_host_sends(t, NULL, data, sizeof(data));
+    }
+    harness_settle(t->h, 2);
+    g_assert_false(t->backend.receiving[0]);
+}
+
+/* A driver that polls refills and says nothing: no doorbell is rung, no interrupt unmasked. */
+static void test_receive_polled(void)
+{
+    g_autofree struct vmxtest_received *received = g_new0(struct vmxtest_received, 1);
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, true);
+    vmxtest_activate(&t);
+    run_dry(&t, 3 * VMXTEST_RING);
+    for (unsigned i = 0; i < 3 * VMXTEST_RING; i++) {
+        uint8_t data[100];
+
+        vmxtest_fill(data, sizeof(data), vmxtest_mac, i);
+        g_assert_true(vmxtest_poll(&t, received, HARNESS_TIMEOUT_MS));
+        g_assert_cmpmem(received->data, received->length, data, sizeof(data));
+    }
+    g_assert_true(t.backend.receiving[0]);
+    vmxtest_tear_down(&t);
+}
+
+/* New buffers are looked for while a frame waits for them, not before and not after. */
+static void test_receive_looks(void)
+{
+    g_autofree struct vmxtest_received *received = g_new0(struct vmxtest_received, 1);
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, true);
+    vmxtest_activate(&t);
+    vmxtest_pass(&t, 100, 1);
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), ==, -1);
+    run_dry(&t, VMXTEST_RING);
+    harness_settle(t.h, 20);
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), >, 0);
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), <=, loop_now_ns() + 10 * 1000000);
+    while (vmxtest_poll(&t, received, 50))
+        ;
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), ==, -1);
+    vmxtest_tear_down(&t);
+}
+
+/* A device that is quiesced or paused does not look; after the pause it does again. */
+static void test_receive_looks_stop(void)
+{
+    g_autofree struct vmxtest_received *received = g_new0(struct vmxtest_received, 1);
+    g_autoptr(GError) error = NULL;
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, true);
+    vmxtest_activate(&t);
+    run_dry(&t, VMXTEST_RING);
+    devices_set_state(&t.h->devices, DEVICE_STOP, HARNESS_TIMEOUT_MS, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), ==, -1);
+    devices_set_state(&t.h->devices, DEVICE_RUNNING, HARNESS_TIMEOUT_MS, &error);
+    g_assert_no_error(error);
+    harness_settle(t.h, 2);
+    for (unsigned i = 0; i < VMXTEST_RING; i++)
+        g_assert_true(vmxtest_poll(&t, received, HARNESS_TIMEOUT_MS));
+    run_dry(&t, VMXTEST_RING);
+    g_assert_cmphex(vmxtest_command(&t, VMXNET3_QUIESCE), ==, 0);
+    harness_settle(t.h, 2);
+    g_assert_cmpint(loop_timer_deadline(t.v->rx_timer), ==, -1);
+    vmxtest_tear_down(&t);
+}
+
 /* One that no number of buffers would do for is dropped. */
 static void test_receive_too_large(void)
 {
@@ -650,6 +728,9 @@ int main(int argc, char **argv)
     g_test_add_func("/vmxnet3/receive/jumbo", test_receive_jumbo);
     g_test_add_func("/vmxnet3/receive/data-ring", test_receive_data_ring);
     g_test_add_func("/vmxnet3/receive/waits", test_receive_waits);
+    g_test_add_func("/vmxnet3/receive/waits/polled", test_receive_polled);
+    g_test_add_func("/vmxnet3/receive/waits/looks", test_receive_looks);
+    g_test_add_func("/vmxnet3/receive/waits/looks-stop", test_receive_looks_stop);
     g_test_add_func("/vmxnet3/receive/too-large", test_receive_too_large);
     g_test_add_func("/vmxnet3/receive/error", test_receive_error);
     g_test_add_func("/vmxnet3/filter", test_filter);

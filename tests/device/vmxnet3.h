@@ -124,6 +124,8 @@ void vmxtest_host_sends(struct vmxtest *t, const struct virtio_net_hdr_v1 *heade
                         const uint8_t *frame, size_t length);
 /* The next frame on any queue; refills, and unmasks the queue's vector. False: none in time. */
 bool vmxtest_receive(struct vmxtest *t, struct vmxtest_received *received, int timeout_ms);
+/* The same by a driver that refills and tells the device nothing of it. */
+bool vmxtest_poll(struct vmxtest *t, struct vmxtest_received *received, int timeout_ms);
 /* Expects this frame next, on queue 0 unless @received is wanted. */
 void vmxtest_expect(struct vmxtest *t, const uint8_t *frame, size_t length);
 void vmxtest_expect_nothing(struct vmxtest *t);

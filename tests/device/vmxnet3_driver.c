@@ -431,14 +431,19 @@ static bool has_received(void *opaque)
     return false;
 }
 
-bool vmxtest_receive(struct vmxtest *t, struct vmxtest_received *received, int timeout_ms)
+bool vmxtest_poll(struct vmxtest *t, struct vmxtest_received *received, int timeout_ms)
 {
     struct {
         struct vmxtest *t;
         struct vmxtest_received *received;
     } wait = {t, received};
 
-    if (!harness_wait(t->h, has_received, &wait, timeout_ms))
+    return harness_wait(t->h, has_received, &wait, timeout_ms);
+}
+
+bool vmxtest_receive(struct vmxtest *t, struct vmxtest_received *received, int timeout_ms)
+{
+    if (!vmxtest_poll(t, received, timeout_ms))
         return false;
     vmxtest_unmask(t, received->queue);
     return true;
