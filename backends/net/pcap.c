@@ -6,6 +6,10 @@
  * them, so that segmentation offloads show as large frames with partial checksums. A write that fails
  * is logged once and ends the recording, never the traffic.
  *
+ * The file may be a FIFO, whose reader may stop: the guest does not wait for it. What a full pipe
+ * takes no more of is kept, one record; frames that come before that is written are not recorded,
+ * but counted.
+ *
  * Frames that are to be sent are read from guest memory a second time: a guest that changes them
  * meanwhile deceives the recording, nobody else.
  */
@@ -24,6 +28,7 @@
 
 #define PCAP_MAGIC_NS      0xa1b23c4du
 #define PCAP_LINK_ETHERNET 1u
+#define PIPE_SIZE          (1 << 20) /* what Linux lets anybody have: many frames of the largest */
 
 struct pcap {
     struct net net;
@@ -31,30 +36,65 @@ struct pcap {
     int fd;
     GMutex lock; /* queues may have several loops */
     uint8_t record[16 + NET_MAX_FRAME];
+    size_t start, left; /* of the record: what is not written yet */
+    bool behind;        /* the reader: frames are being missed */
+    uint64_t missed;    /* frames, in all */
+    struct log_limit slow;
 };
+
+/* As much of the record as goes now. */
+static void write_record(struct pcap *pcap)
+{
+    ssize_t written = 1;
+
+    while (pcap->left && written > 0) {
+        written = write(pcap->fd, pcap->record + pcap->start, pcap->left);
+        pcap->start += MAX(written, 0);
+        pcap->left -= MAX(written, 0);
+    }
+    if (written > 0 || (written < 0 && (errno == EAGAIN || errno == EINTR)))
+        return;
+    log_warn("net", "pcap: %s: recording ends", g_strerror(written < 0 ? errno : ENOSPC));
+    close(pcap->fd);
+    pcap->fd = -1;
+}
+
+static void make_record(struct pcap *pcap, const struct iovec *iov, unsigned count, size_t size)
+{
+    struct timespec now;
+    uint32_t head[4];
+    size_t length = MIN(size, NET_MAX_FRAME);
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    head[0] = now.tv_sec;
+    head[1] = now.tv_nsec;
+    head[2] = length;
+    head[3] = size;
+    memcpy(pcap->record, head, sizeof(head));
+    iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
+    pcap->start = 0;
+    pcap->left = sizeof(head) + length;
+}
+
+static void miss_frame(struct pcap *pcap)
+{
+    if (!pcap->behind)
+        log_guest(&pcap->slow, "net", "pcap: its reader does not keep up: frames are missing");
+    pcap->behind = true;
+    pcap->missed++;
+}
 
 static void record_frame(struct pcap *pcap, const struct iovec *iov, unsigned count, size_t size)
 {
-    struct timespec now;
-    ssize_t written;
-    uint32_t head[4];
-    size_t length = MIN(size - NET_HEADER_SIZE, NET_MAX_FRAME);
-
     g_mutex_lock(&pcap->lock);
-    if (pcap->fd >= 0) {
-        clock_gettime(CLOCK_REALTIME, &now);
-        head[0] = now.tv_sec;
-        head[1] = now.tv_nsec;
-        head[2] = length;
-        head[3] = size - NET_HEADER_SIZE;
-        memcpy(pcap->record, head, sizeof(head));
-        iov_read(iov, count, NET_HEADER_SIZE, pcap->record + sizeof(head), length);
-        written = write(pcap->fd, pcap->record, sizeof(head) + length);
-        if (written != (ssize_t)(sizeof(head) + length)) {
-            log_warn("net", "pcap: %s: recording ends", g_strerror(written < 0 ? errno : ENOSPC));
-            close(pcap->fd);
-            pcap->fd = -1;
-        }
+    if (pcap->fd >= 0)
+        write_record(pcap); /* what was left of the one before */
+    if (pcap->fd >= 0 && pcap->left) {
+        miss_frame(pcap);
+    } else if (pcap->fd >= 0) {
+        pcap->behind = false;
+        make_record(pcap, iov, count, size - NET_HEADER_SIZE);
+        write_record(pcap);
     }
     g_mutex_unlock(&pcap->lock);
 }
@@ -120,6 +160,10 @@ static void pcap_close(struct net *net)
     struct pcap *pcap = (struct pcap *)net;
 
     net_close(pcap->inner);
+    if (pcap->fd >= 0)
+        write_record(pcap);
+    if (pcap->missed)
+        log_warn("net", "pcap: %" G_GUINT64_FORMAT " frames are missing", pcap->missed);
     close_fd(pcap->fd);
     g_mutex_clear(&pcap->lock);
     g_free(pcap);
@@ -169,12 +213,14 @@ struct net *net_pcap_open(struct net *inner, const struct options *options, GErr
     int fd = setup_open(options_string(options, "pcap"), O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
     struct pcap *pcap;
 
-    if (fd < 0 || write(fd, &header, sizeof(header)) != sizeof(header)) {
+    if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        write(fd, &header, sizeof(header)) != sizeof(header)) {
         options_set_error(error, options, "pcap", "%s", g_strerror(errno));
         close_fd(fd);
         net_close(inner);
         return NULL;
     }
+    fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE); /* if it is one; less will do */
     pcap = g_new0(struct pcap, 1);
     net_init(&pcap->net, &pcap_ops, inner->implementation, inner->queues);
     pcap->net.host_offloads = inner->host_offloads;

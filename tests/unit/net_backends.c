@@ -580,6 +580,97 @@ static void test_pcap_full(void)
     g_assert_cmpint(status.st_size, ==, 5000);
 }
 
+/* A recording that goes to a program, which reads from the result. */
+static struct client *open_fifo(const char *name, int *reader)
+{
+    g_autofree char *path = path_of(name);
+
+    g_assert_cmpint(mkfifo(path, 0600), ==, 0);
+    *reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    g_assert_cmpint(*reader, >=, 0);
+    return open_at("type=null,pcap=%s", name);
+}
+
+/* What waits there, and nothing but whole records behind what was read before: how many. */
+static unsigned read_records(int reader, GByteArray *bytes, size_t *at)
+{
+    uint8_t part[4096];
+    unsigned records = 0;
+    uint32_t record[4];
+    ssize_t got;
+
+    while ((got = read(reader, part, sizeof(part))) > 0)
+        g_byte_array_append(bytes, part, got);
+    for (; *at + sizeof(record) <= bytes->len; *at += sizeof(record) + record[2], records++) {
+        memcpy(record, bytes->data + *at, sizeof(record));
+        g_assert_cmpuint(record[2], ==, record[3]);
+        if (*at + sizeof(record) + record[2] > bytes->len)
+            break;
+    }
+    return records;
+}
+
+/* A program that does not read its recording holds nothing up. */
+static void test_pcap_reader_stops(void)
+{
+    uint8_t frame[1000] = {0};
+    struct client *client;
+    int reader;
+
+    client = open_fifo("stops", &reader);
+    alarm(30); /* a write that waits would wait for ever */
+    for (unsigned i = 0; i < 5000; i++)
+        client_send(client, frame, sizeof(frame));
+    alarm(0);
+    g_assert_cmpuint(client->net->tx_frames, ==, 5000);
+    client_close(client);
+    close(reader);
+}
+
+/* What it has missed is missing whole, and it gets what comes after that. */
+static void test_pcap_reader_goes_on(void)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    static uint8_t frame[30000];
+    struct client *client;
+    unsigned records;
+    size_t at = 24;
+    int reader;
+
+    client = open_fifo("goes-on", &reader);
+    alarm(30);
+    for (unsigned i = 0; i < 100; i++)
+        client_send(client, frame, sizeof(frame));
+    records = read_records(reader, bytes, &at);
+    g_assert_cmpuint(records, >, 0);
+    g_assert_cmpuint(records, <, 100);
+    for (unsigned i = 0; i < 3; i++)
+        client_send(client, frame, 60);
+    alarm(0);
+    records += read_records(reader, bytes, &at);
+    client_close(client);
+    records += read_records(reader, bytes, &at);
+    g_assert_cmpuint(at, ==, bytes->len);
+    g_assert_cmpuint(bytes->data[at - 60 - 8], ==, 60); /* the last one's length */
+    g_assert_cmpuint(records, <, 103);
+    close(reader);
+}
+
+/* One that is gone ends the recording, and no more. */
+static void test_pcap_reader_leaves(void)
+{
+    uint8_t frame[1000] = {0};
+    struct client *client;
+    int reader;
+
+    client = open_fifo("leaves", &reader);
+    client_send(client, frame, sizeof(frame));
+    close(reader);
+    for (unsigned i = 0; i < 3; i++)
+        client_send(client, frame, sizeof(frame));
+    client_close(client);
+}
+
 /* ---- null ---- */
 
 static void test_null(void)
@@ -734,6 +825,9 @@ int main(int argc, char **argv)
     g_test_add_func("/net/segments", test_segments);
     g_test_add_func("/net/pcap/both-ways", test_pcap);
     g_test_add_func("/net/pcap/full", test_pcap_full);
+    g_test_add_func("/net/pcap/reader-stops", test_pcap_reader_stops);
+    g_test_add_func("/net/pcap/reader-goes-on", test_pcap_reader_goes_on);
+    g_test_add_func("/net/pcap/reader-leaves", test_pcap_reader_leaves);
     g_test_add_func("/net/null", test_null);
     g_test_add_func("/net/state", test_state);
     g_test_add_func("/net/options/refused", test_options);
