@@ -165,9 +165,10 @@ int net_use_pairs(struct virtio_net *vnet, unsigned pairs)
         }
     }
     set_active(vnet, true);
-    /* Frames may have come meanwhile that nobody was told of. */
-    for (unsigned i = 0; i < vnet->active_pairs; i++)
-        virtio_device_kick(&vnet->vdev, 2 * i);
+    /* Frames may have come meanwhile that nobody was told of; and who waited for the backend to
+     * take more is not going to be told. */
+    for (unsigned i = 0; i < 2 * vnet->active_pairs; i++)
+        virtio_device_kick(&vnet->vdev, i);
     return ret;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Tests of virtio/net through its PCI function, as a driver sees it: frames both ways in every layout,
  * too few buffers, resets, pausing, saved state. */
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -684,6 +685,40 @@ static void test_pairs(void)
     nettest_tear_down(&t);
 }
 
+static ssize_t takes_nothing(struct net *net, unsigned queue, const struct iovec *iov,
+                             unsigned count)
+{
+    return -EAGAIN;
+}
+
+/* A queue that waits for the backend is looked at again when the number of pairs is set: what the
+ * backend knew of it is forgotten, and the driver rings no doorbell meanwhile. */
+static void test_pairs_while_blocked(void)
+{
+    uint16_t pairs = GUINT16_TO_LE(2);
+    const struct net_ops *ops;
+    struct driver_buffer out;
+    struct net_ops full;
+    struct nettest t;
+
+    nettest_set_up(&t, 0, "type=null,queues=4");
+    virtio_driver_start(t.driver, NETTEST_CONTROL | BIT(VIRTIO_NET_F_MQ) | NETTEST_RINGS);
+    ops = nettest_backend(&t)->ops;
+    full = *ops;
+    full.send = takes_nothing;
+    nettest_backend(&t)->ops = &full;
+    out = (struct driver_buffer){t.frame, NET_HEADER_SIZE + 60};
+    virtio_driver_submit(t.driver, 1, &out, 1, NULL, 0, &t);
+    harness_settle(t.h, 20);
+    g_assert_null(driver_ring_reap(virtio_driver_ring(t.driver, 1), NULL));
+    nettest_backend(&t)->ops = ops;
+    g_assert_cmpuint(
+        nettest_command(&t, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, 2), ==,
+        VIRTIO_NET_OK);
+    g_assert_true(virtio_driver_wait(t.driver, 1, NULL) == &t);
+    nettest_tear_down(&t);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -738,5 +773,6 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-net/saved-state-damaged", test_saved_state_damaged);
     g_test_add_func("/virtio-net/state-table", test_state_table);
     g_test_add_func("/virtio-net/pairs", test_pairs);
+    g_test_add_func("/virtio-net/pairs/while-blocked", test_pairs_while_blocked);
     return g_test_run();
 }
