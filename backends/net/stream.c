@@ -255,7 +255,8 @@ static void stream_ready(void *opaque, GIOCondition ready)
 {
     struct stream *stream = opaque;
 
-    if (ready & G_IO_OUT) {
+    /* A peer that has hung up without a word of room: sending tells that it is lost. */
+    if (ready & (G_IO_OUT | G_IO_ERR | G_IO_HUP)) {
         flush_out(stream);
         update_watch(stream);
         if (stream->blocked && stream->out_used <= OUT_LOW) {

@@ -278,6 +278,26 @@ static void test_stream_peer_gone_while_blocked(void)
     client_close(client);
 }
 
+/* A peer that hangs up but keeps its socket: neither room nor anything to read is ever told of. */
+static void test_stream_hung_up_while_blocked(void)
+{
+    uint8_t frame[5000] = {0};
+    struct client *client;
+    int peer;
+
+    client = open_fd(SOCK_STREAM, &peer);
+    client->taking = false;
+    client_take(client, 0);
+    while (client_send_as(client, NULL, frame, sizeof(frame)) != -EAGAIN)
+        ;
+    g_assert_cmpint(shutdown(peer, SHUT_RDWR), ==, 0);
+    g_assert_cmpuint(count_turns(), <, 10);
+    g_assert_cmpuint(client->downs, ==, 1);
+    g_assert_cmpuint(client->writable, ==, 1);
+    client_close(client);
+    close(peer);
+}
+
 static void test_stream_reconnects(void)
 {
     g_autofree char *path = path_of("again");
@@ -815,6 +835,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/stream/paused", test_stream_paused);
     g_test_add_func("/net/stream/slow-peer", test_stream_slow_peer);
     g_test_add_func("/net/stream/gone-while-blocked", test_stream_peer_gone_while_blocked);
+    g_test_add_func("/net/stream/hung-up-while-blocked", test_stream_hung_up_while_blocked);
     g_test_add_func("/net/stream/reconnects", test_stream_reconnects);
     g_test_add_func("/net/stream/server", test_stream_server);
     g_test_add_func("/net/stream/inactive", test_stream_inactive);
