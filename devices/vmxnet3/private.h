@@ -38,7 +38,9 @@ struct vmxnet3_tx_queue {
     bool stopped;
     uint32_t error;
     uint64_t counters[VMXNET3_COUNTERS];
-    bool blocked; /* the backend takes nothing now */
+    bool blocked;       /* the backend takes nothing now */
+    bool discards;      /* and has not for so long that frames are lost */
+    int64_t blocked_at; /* ns */
     int doorbell;
     struct loop_fd *watch;
     struct vmxnet3 *owner;
@@ -122,6 +124,7 @@ struct vmxnet3 {
     uint64_t rx_waiting;         /* atomic, by backend queue: no buffers */
     struct loop_timer *rx_timer; /* set while a frame waits for buffers */
     int64_t rx_patience;         /* ns until they are looked for again */
+    struct loop_timer *tx_timer; /* set while a queue is blocked and does not discard */
     uint8_t *headers;            /* of the frame that is sent */
 
     int work; /* rings when something is to be applied */
@@ -207,6 +210,8 @@ unsigned vmxnet3_cast(const uint8_t address[6]);
 /* ---- tx.c, rx.c: on the loop ---- */
 
 void vmxnet3_transmit(struct vmxnet3 *v, unsigned queue);
+/* Queues that were blocked for too long discard what they have; by tx_timer. */
+void vmxnet3_discard_blocked(void *opaque);
 /* Passes on what the backend's queue has. */
 void vmxnet3_receive(struct vmxnet3 *v, unsigned backend_queue);
 /* What the backend brought in, or made room for, while a batch ran. */

@@ -555,7 +555,7 @@ static void backend_writable(void *opaque, unsigned queue)
     uint64_t one = 1;
 
     for (unsigned i = queue; i < VMXNET3_MAX_QUEUES; i += v->backend_queues) {
-        v->tx[i].blocked = false;
+        v->tx[i].blocked = v->tx[i].discards = false;
         if (write(v->tx[i].doorbell, &one, sizeof(one)) < 0)
             log_debug(vmxnet3_name(v), "doorbell: %s", g_strerror(errno));
     }

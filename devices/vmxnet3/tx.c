@@ -13,6 +13,11 @@
  * A ring that makes no sense stops its queue and is told as an error event, upon which a driver resets
  * the device; a packet that makes no sense is completed and counted.
  *
+ * While the backend takes nothing the ring stands still, but not for longer than PATIENCE_NS:
+ * Linux's driver resets the card when its ring does not move for 5 s, again and again, which would
+ * help nobody. From then on packets are completed and counted as discarded, until the backend takes
+ * some again.
+ *
  * Limits: MAX_DESCRIPTORS a packet, 64 KiB.
  */
 #include <endian.h>
@@ -39,6 +44,7 @@ TRACE_EVENT(vmxnet3_queue_error, "%s queue=%u error=0x%08x",
 #define ETHERNET        14u
 #define PROTO_TCP       6
 #define TCP_CHECKSUM    16u
+#define PATIENCE_NS     INT64_C(2000000000) /* with a backend that takes nothing */
 
 struct packet {
     struct iovec pieces[2 + MAX_PIECES]; /* the first two: virtio header, changed headers */
@@ -251,6 +257,14 @@ static void finish(struct vmxnet3 *v, struct vmxnet3_tx_queue *queue, const stru
     v->fire |= 1u << queue->vector;
 }
 
+static void block(struct vmxnet3 *v, struct vmxnet3_tx_queue *queue)
+{
+    queue->blocked = true;
+    queue->blocked_at = loop_now_ns();
+    if (loop_timer_deadline(v->tx_timer) < 0)
+        loop_timer_set(v->tx_timer, queue->blocked_at + PATIENCE_NS);
+}
+
 /* One packet; false when the queue is done for now. */
 static bool transmit_one(struct vmxnet3 *v, unsigned index)
 {
@@ -267,11 +281,13 @@ static bool transmit_one(struct vmxnet3 *v, unsigned index)
     pieces = prepare(v, &packet, &count);
     if (pieces && !vmxnet3_link_now(v))
         sent = -ENOTCONN; /* into the void, as from an unplugged card */
+    else if (pieces && queue->discards)
+        sent = -ENOBUFS;
     else if (pieces)
         sent = net_send(v->net, index % v->backend_queues, pieces, count);
     trace_vmxnet3_transmit(vmxnet3_name(v), index, packet.descriptors, sent);
     if (sent == -EAGAIN) {
-        queue->blocked = true;
+        block(v, queue);
         return false;
     }
     if (sent >= 0)
@@ -293,7 +309,8 @@ void vmxnet3_transmit(struct vmxnet3 *v, unsigned index)
         return;
     pthread_mutex_lock(&v->lock);
     v->busy = true;
-    if (vmxnet3_can_run(v) && index < v->setup.tx_count && !queue->stopped && !queue->blocked) {
+    if (vmxnet3_can_run(v) && index < v->setup.tx_count && !queue->stopped &&
+        (!queue->blocked || queue->discards)) {
         do {
             more = !__atomic_load_n(&v->impatient, __ATOMIC_RELAXED) && done < VMXNET3_BATCH;
         } while (more && transmit_one(v, index) && ++done);
@@ -305,4 +322,26 @@ void vmxnet3_transmit(struct vmxnet3 *v, unsigned index)
     if (more && write(queue->doorbell, &one, sizeof(one)) < 0)
         log_debug(vmxnet3_name(v), "doorbell: %s", g_strerror(errno));
     vmxnet3_after_batch(v);
+}
+
+void vmxnet3_discard_blocked(void *opaque)
+{
+    struct vmxnet3 *v = opaque;
+    int64_t now = loop_now_ns(), next = INT64_MAX;
+
+    for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++) {
+        struct vmxnet3_tx_queue *queue = &v->tx[i];
+
+        if (!queue->blocked || queue->discards)
+            continue;
+        if (now < queue->blocked_at + PATIENCE_NS) {
+            next = MIN(next, queue->blocked_at + PATIENCE_NS);
+            continue;
+        }
+        log_info(vmxnet3_name(v), "tx queue %u: the host takes nothing: frames are lost", i);
+        queue->discards = true;
+        vmxnet3_transmit(v, i);
+    }
+    if (next != INT64_MAX)
+        loop_timer_set(v->tx_timer, next);
 }

@@ -80,6 +80,7 @@ static void turn_off(struct vmxnet3 *v)
     for (unsigned i = 0; i < v->backend_queues; i++)
         net_set_active(v->net, i, v->loop, false);
     v->readable = 0;
+    loop_timer_cancel(v->tx_timer);
     loop_timer_cancel(v->rx_timer);
     trace_vmxnet3_backend(vmxnet3_name(v), false, v->backend_queues);
 }
@@ -102,7 +103,7 @@ static void turn_on(struct vmxnet3 *v, const struct vmxnet3_setup *setup)
     for (unsigned i = 0; i < v->net->queues; i++)
         net_set_used(v->net, i, i < v->backend_queues);
     for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++)
-        v->tx[i].blocked = false;
+        v->tx[i].blocked = v->tx[i].discards = false;
     for (unsigned i = 0; i < v->backend_queues; i++)
         net_set_active(v->net, i, v->loop, true);
     v->backend_on = true;
@@ -408,6 +409,7 @@ static struct vmxnet3 *allocate(struct net *net, const struct options *options, 
     v->work = v->rx_doorbell = -1;
     for (unsigned i = 0; i < VMXNET3_MAX_QUEUES; i++)
         v->tx[i].doorbell = -1;
+    v->tx_timer = loop_timer_create(loop, vmxnet3_discard_blocked, v);
     v->rx_timer = loop_timer_create(loop, vmxnet3_receive_later, v);
     v->rx_patience = VMXNET3_LOOK_SOON;
     v->headers = g_malloc0(HEADERS_BUFFER);
@@ -460,6 +462,7 @@ static void close_on_loop(void *opaque)
     struct vmxnet3 *v = opaque;
 
     turn_off(v);
+    loop_timer_destroy(v->tx_timer);
     loop_timer_destroy(v->rx_timer);
     loop_fd_destroy(v->work_watch);
     loop_fd_destroy(v->rx_watch);

@@ -225,6 +225,54 @@ static void test_transmit_blocked(void)
     vmxtest_tear_down(&t);
 }
 
+/* It takes nothing for nearly as long as a driver waits: frames are lost, until it does again. */
+static void test_transmit_blocked_for_long(void)
+{
+    gint64 start = g_get_monotonic_time();
+    uint8_t data[60];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    t.backend.full = true;
+    vmxtest_fill(data, sizeof(data), somebody, 1);
+    g_assert_null(vmxtest_send(&t, 0, data, sizeof(data), 2, NULL));
+    g_assert_cmpint(g_get_monotonic_time() - start, >=, 2 * G_USEC_PER_SEC);
+    start = g_get_monotonic_time();
+    g_assert_null(vmxtest_send(&t, 0, data, sizeof(data), 2, NULL)); /* the next at once */
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 2 * G_USEC_PER_SEC);
+    vmxtest_command(&t, VMXNET3_GET_STATS);
+    g_assert_cmpuint(harness_load(t.h, t.queues + 88 + 8 * VMXNET3_TX_DISCARDS, 8), ==, 2);
+    t.backend.full = false;
+    t.backend.net.client->writable(t.v, 0);
+    vmxtest_echo(&t, 0, 60, 1);
+    vmxtest_tear_down(&t);
+}
+
+/* A driver that starts anew finds the same patience. */
+static void test_transmit_blocked_restart(void)
+{
+    uint8_t data[60];
+    struct vmxtest t;
+
+    vmxtest_set_up(&t, 1, false);
+    vmxtest_activate(&t);
+    t.backend.full = true;
+    vmxtest_fill(data, sizeof(data), somebody, 1);
+    g_assert_null(vmxtest_send(&t, 0, data, sizeof(data), 1, NULL));
+    vmxtest_command(&t, VMXNET3_QUIESCE);
+    vmxtest_activate(&t);
+    vmxtest_put(&t, 0, data, sizeof(data), 1, NULL);
+    vmxtest_ring_doorbell(&t, 0);
+    harness_settle(t.h, 20);
+    g_assert_false(vmxtest_reap(&t, 0));
+    g_assert_cmpint(loop_timer_deadline(t.v->tx_timer), >, 0);
+    vmxtest_command(&t, VMXNET3_QUIESCE);
+    harness_settle(t.h, 2);
+    g_assert_cmpint(loop_timer_deadline(t.v->tx_timer), ==, -1);
+    vmxtest_tear_down(&t);
+}
+
 static void test_transmit_queues(void)
 {
     struct vmxtest t;
@@ -722,6 +770,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vmxnet3/transmit", test_transmit);
     g_test_add_func("/vmxnet3/transmit/many", test_transmit_many);
     g_test_add_func("/vmxnet3/transmit/blocked", test_transmit_blocked);
+    g_test_add_func("/vmxnet3/transmit/blocked/for-long", test_transmit_blocked_for_long);
+    g_test_add_func("/vmxnet3/transmit/blocked/restart", test_transmit_blocked_restart);
     g_test_add_func("/vmxnet3/transmit/queues", test_transmit_queues);
     g_test_add_func("/vmxnet3/transmit/errors", test_transmit_errors);
     g_test_add_func("/vmxnet3/receive", test_receive);
