@@ -15,8 +15,8 @@ busybox_initrd "$work/initrd" '
         '"$disk_round"'
         [ $i -lt 2 ] || [ "$(dd if=/dev/vda bs=512 skip=$(((i - 1) % 64)) count=1 2>/dev/null | head -c 14)" = "$(printf "round %08d" $((i - 1)))" ] || { echo "wrong data before round $i"; break; }
         [ "$(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | wc -c)" = 16 ] || { echo "no entropy in round $i"; break; }
-        echo "count $i" >&3 || { echo "share failed in round $i"; break; }
-        echo "count $i"
+        echo "count $i." >&3 || { echo "share failed in round $i"; break; }
+        echo "count $i."
     done
     sleep 1000' virtio_pci virtio_blk virtio_net virtio-rng 9pnet_virtio 9p '?vmgenid' || echo "Bail out! no initramfs"
 
@@ -24,13 +24,6 @@ truncate -s 1M "$work/disk"; mkdir "$work/share"
 "$lodge" run -k "$kernel" -i "$work/initrd" -m 192M --timeout 150 --control "$work/c" --disk "path=$work/disk" \
     --net type=user --share "path=$work/share,tag=t" -p 'lodge.init=/script quiet' </dev/null >"$work/out" 2>"$work/err" &
 guest=$!
-rounds() { sed -n 's/^count \([0-9]*\).*/\1/p' "$1" | tail -n 1; }
-counted() { local n; n=$(rounds "$1"); [ -n "$n" ] && [ "$n" -ge "$2" ]; }
-# in_turn FILE: each number is the one before it plus 1, and nothing was wrong
-in_turn() {
-    ! grep -E 'wrong|failed|no entropy' "$1" &&
-        sed -n 's/^count \([0-9]*\).*/\1/p' "$1" | awk 'NR > 1 && $1 != last + 1 { print "after " last ": " $1; bad = 1 } { last = $1 } END { exit bad }'
-}
 leftover_folders() { find "$work" -name 'snap*.??????' | grep .; }
 
 check 'the guest counts' 'wait_for 60 counted "$work/out" 3 || { tail -n 5 "$work/out" "$work/err"; exit 1; }'
@@ -52,14 +45,14 @@ check 'with stop=on the guest stays stopped' '
 cp "$work/disk" "$work/disk.saved"
 kill -9 $guest; wait $guest 2>/dev/null
 
-# resume FILE: restores until it has counted 5 more, then ends it
+# resume FILE: restores until it has counted 5 more, each in turn, then ends it
 resume() {
     cp "$work/disk.saved" "$work/disk"; rm -f "$work/c2"
-    "$lodge" restore "$work/snap" --control "$work/c2" --timeout 60 </dev/null >"$1" 2>&1 & local pid=$!
+    "$lodge" restore "$work/snap" --control "$work/c2" --timeout 60 </dev/null >"$1" 2>"$1.err" & local pid=$!
     wait_for 50 counted "$1" $(($(rounds "$work/out") + 5)); local ok=$? at
     [ $ok = 0 ] || at=$(registers "$work/c2")
     "$lodge" ctl "$work/c2" quit; wait $pid
-    [ $ok = 0 ] && in_turn "$1" || { head -n 12 "$1"; echo "$at"; return 1; }
+    [ $ok = 0 ] && in_turn "$work/out" "$1" || { head -n 12 "$1" "$1.err"; echo "$at"; return 1; }
 }
 check 'inspect tells what is in it' '
     "$lodge" inspect "$work/snap" >"$work/json" && python3 -c "
@@ -73,8 +66,6 @@ check 'it goes on in another process, data right, no count lost' 'resume "$work/
 check 'and again from the same folder' '
     before=$(cat "$work/snap/state" "$work/snap/memory" | sha256sum) && resume "$work/out2" &&
     same "$before" "$(cat "$work/snap/state" "$work/snap/memory" | sha256sum)"'
-check 'the first number is the one after the last' '
-    same $(($(rounds "$work/out") + 1)) "$(sed -n "s/^count \([0-9]*\).*/\1/p" "$work/out1" | head -n 1)"'
 
 # refused WORDS FOLDER OPTION...: does restore end with 125 and say so?
 refused() {

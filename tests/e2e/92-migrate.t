@@ -12,7 +12,7 @@ busybox_initrd "$work/initrd" '
         '"$disk_round"'
         [ $((i % 8)) != 0 ] || [ "$(md5sum </ram)" = "$sum" ] || { echo "wrong memory in round $i"; break; }
         dd if=/dev/urandom of=/dirty bs=4k seek=$((i % 256)) count=8 conv=notrunc 2>/dev/null
-        echo "count $i"
+        echo "count $i."
     done
     sleep 1000' virtio_pci virtio_blk virtio_net virtio-rng '?vmgenid' || echo "Bail out! no initramfs"
 
@@ -24,12 +24,6 @@ source_lodge() { # source_lodge OUT CONTROL
 target_lodge() { # target_lodge OUT CONTROL ADDRESS OPTION...
     local out=$1 control=$2 address=$3; shift 3
     "$lodge" restore --listen "$address" --control "$control" --timeout 150 "$@" </dev/null >"$out" 2>"$out.err" &
-}
-rounds() { sed -n 's/^count \([0-9]*\).*/\1/p' "$1" | tail -n 1; }
-counted() { local n; n=$(rounds "$1"); [ -n "$n" ] && [ "$n" -ge "$2" ]; }
-in_turn() {
-    ! grep -E 'wrong|failed' "$1" &&
-        sed -n 's/^count \([0-9]*\).*/\1/p' "$1" | awk 'NR > 1 && $1 != last + 1 { print "after " last ": " $1; bad = 1 } { last = $1 } END { exit bad }'
 }
 # goes_on OUT CONTROL
 goes_on() { local n; n=$(rounds "$1"); wait_for 30 counted "$1" $((${n:-0} + 3)) || { registers "$2"; return 1; }; }
@@ -63,8 +57,7 @@ check 'the guest moves; the source ends with 0' '
 wait $one; source_status=$?
 check 'its exit code' 'same 0 $source_status'
 check 'it goes on in the target, no count lost or doubled' '
-    goes_on "$work/out2" "$work/c2" && in_turn "$work/out1" && in_turn "$work/out2" &&
-    same $(($(rounds "$work/out1") + 1)) "$(sed -n "s/^count \([0-9]*\).*/\1/p" "$work/out2" | head -n 1)"'
+    goes_on "$work/out2" "$work/c2" && in_turn "$work/out1" "$work/out2"'
 check 'events told of it' 'grep -q "\"MIGRATION\"" "$work/events" && grep -q "migrated" "$work/events"'
 sed -n 's/.*"expected-downtime-ms":\([0-9]*\).*"downtime-ms":\([0-9]*\).*/# downtime \2 ms/p' "$work/events" | tail -n 1
 check 'from there to a third, by tcp' '
@@ -72,6 +65,6 @@ check 'from there to a third, by tcp' '
     target_lodge "$work/out3" "$work/c3" "tcp:127.0.0.1:$port" --disk "path=$work/disk" --console serial; pid=$!
     sleep 1; ctl "$work/c2" migrate "tcp:127.0.0.1:$port" && wait_for 60 counted "$work/out3" 1 ||
         { cat "$work/out2.err" "$work/out3.err"; ctl "$work/c2" query-migrate; registers "$work/c2"; registers "$work/c3"; exit 1; }
-    goes_on "$work/out3" "$work/c3" && in_turn "$work/out3" && same $(($(rounds "$work/out2") + 1)) "$(sed -n "s/^count \([0-9]*\).*/\1/p" "$work/out3" | head -n 1)"
+    goes_on "$work/out3" "$work/c3" && in_turn "$work/out2" "$work/out3"
     ok=$?; ctl "$work/c3" quit; exit $ok'
 finish

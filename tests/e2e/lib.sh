@@ -171,6 +171,18 @@ skip() { tests=$((tests + 1)); echo "ok $tests - $1 # SKIP $2"; }
 
 finish() { echo "1..$tests"; exit $((failures > 0)); }
 
+# Of guests that write "count 1.", "count 2." and so on, to a file each time they run: the last number; is it at least N?
+# rounds FILE; counted FILE N
+rounds() { sed -n 's/^count \([0-9]*\)\..*/\1/p' "$1" | tail -n 1; }
+counted() { local n; n=$(rounds "$1"); [ -n "$n" ] && [ "$n" -ge "$2" ]; }
+# in_turn FILE...: is, from one to the next, each number the one before it plus 1? A guest may be cut off in a line, and
+# end it elsewhere. Nothing may have been wrong.
+in_turn() {
+    cat "$@" >"$work/in-turn" && ! grep -E 'wrong|failed|no entropy' "$work/in-turn" &&
+        sed -n 's/^count \([0-9]*\)\..*/\1/p' "$work/in-turn" |
+        awk 'NR > 1 && $1 != last + 1 { print "after " last ": " $1; bad = 1 } { last = $1 } END { exit bad || NR < 2 }'
+}
+
 # For a guest's script, in a loop that counts i: round i goes to the disk, and is read back from there.
 disk_round=$(cat <<'END'
 printf "round %08d\n" $i | dd of=/dev/vda bs=512 seek=$((i % 64)) conv=notrunc,sync,fsync 2>/dev/null || { echo write-failed $i; break; }
