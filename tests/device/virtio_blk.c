@@ -565,14 +565,14 @@ static void test_reset_in_flight(void)
 {
     struct fixture f;
 
-    set_up(&f, "type=null,size=1M,latency-us=30000");
+    set_up(&f, "type=null,size=1M,latency-us=300000");
     virtio_driver_start(f.driver, ALL_BLK | RINGS);
     submit_reads(&f, 0, 8);
     harness_settle(f.h, 5);
     g_assert_cmpuint(virtio_blk_backend(f.vdev)->in_flight, ==, 8);
     virtio_driver_reset(f.driver);
     g_assert_cmpuint(virtio_blk_backend(f.vdev)->in_flight, ==, 0);
-    harness_settle(f.h, 50);
+    harness_settle(f.h, 350);
     assert_pending(&f, 8);
     virtio_driver_start(f.driver, ALL_BLK | RINGS);
     g_assert_cmpuint(read_sectors(&f, 0, 1), ==, VIRTIO_BLK_S_OK);
@@ -583,7 +583,7 @@ static void test_queue_reset_in_flight(void)
 {
     struct fixture f;
 
-    set_up(&f, "type=null,size=1M,latency-us=30000,queues=2");
+    set_up(&f, "type=null,size=1M,latency-us=300000,queues=2");
     virtio_driver_start(f.driver,
                         ALL_BLK | RINGS | BIT(VIRTIO_F_RING_RESET) | BIT(VIRTIO_BLK_F_MQ));
     submit_reads(&f, 1, 4);
