@@ -204,16 +204,22 @@ static void test_transmit_many(void)
     vmxtest_tear_down(&t);
 }
 
+/* With a backend that takes nothing, and a frame for it. */
+static void set_up_full(struct vmxtest *t, uint8_t frame[60])
+{
+    vmxtest_set_up(t, 1, false);
+    vmxtest_activate(t);
+    t->backend.full = true;
+    vmxtest_fill(frame, 60, somebody, 1);
+}
+
 /* The backend takes nothing for a while. */
 static void test_transmit_blocked(void)
 {
     uint8_t data[60];
     struct vmxtest t;
 
-    vmxtest_set_up(&t, 1, false);
-    vmxtest_activate(&t);
-    t.backend.full = true;
-    vmxtest_fill(data, sizeof(data), somebody, 1);
+    set_up_full(&t, data);
     vmxtest_put(&t, 0, data, sizeof(data), 2, NULL);
     vmxtest_ring_doorbell(&t, 0);
     harness_settle(t.h, 2);
@@ -232,10 +238,7 @@ static void test_transmit_blocked_for_long(void)
     uint8_t data[60];
     struct vmxtest t;
 
-    vmxtest_set_up(&t, 1, false);
-    vmxtest_activate(&t);
-    t.backend.full = true;
-    vmxtest_fill(data, sizeof(data), somebody, 1);
+    set_up_full(&t, data);
     g_assert_null(vmxtest_send(&t, 0, data, sizeof(data), 2, NULL));
     g_assert_cmpint(g_get_monotonic_time() - start, >=, 2 * G_USEC_PER_SEC);
     start = g_get_monotonic_time();
@@ -255,10 +258,7 @@ static void test_transmit_blocked_restart(void)
     uint8_t data[60];
     struct vmxtest t;
 
-    vmxtest_set_up(&t, 1, false);
-    vmxtest_activate(&t);
-    t.backend.full = true;
-    vmxtest_fill(data, sizeof(data), somebody, 1);
+    set_up_full(&t, data);
     g_assert_null(vmxtest_send(&t, 0, data, sizeof(data), 1, NULL));
     vmxtest_command(&t, VMXNET3_QUIESCE);
     vmxtest_activate(&t);
