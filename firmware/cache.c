@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
 #include "vmm/fd.h"
+#include "vmm/log.h"
 
 #define SUFFIX     ".vmlinux"
 #define TEMPORARY  ".new-"

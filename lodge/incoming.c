@@ -17,10 +17,10 @@
 #include "lodge/migrate.h"
 #include "lodge/snapshot.h"
 #include "virtio/blk.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/migration.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 #define GREETING_MS 10000
 #define DEVICES_MS  5000

@@ -13,10 +13,10 @@
 #include "lodge/control.h"
 #include "lodge/snapshot.h"
 #include "virtio/blk.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/migration.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 #define SETUP_MS  30000 /* for the target to make its machine */
 #define LOAD_MS   60000 /* for it to load the state */

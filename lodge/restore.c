@@ -17,9 +17,9 @@
 #include "lodge/exitcode.h"
 #include "lodge/incoming.h"
 #include "lodge/snapshot.h"
+#include "vmm/fd.h"
 #include "vmm/stream.h"
 #include "vmm/vcpu_state.h"
-#include "vmm/fd.h"
 
 #define WHO        "restore" /* in messages */
 #define TIMEOUT_MS 5000

@@ -29,10 +29,10 @@
 #include "lodge/migrate.h"
 #include "lodge/report.h"
 #include "lodge/snapshot.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 /* One run: what has to be undone at its end. */
 struct run {

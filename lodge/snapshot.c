@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "lodge/types.h"
-#include "vmm/vcpu_state.h"
 #include "vmm/fd.h"
+#include "vmm/vcpu_state.h"
 
 #define TIMEOUT_MS 5000
 #define CHUNK      (UINT64_C(1) << 20)

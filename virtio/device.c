@@ -24,9 +24,9 @@
 #include <unistd.h>
 
 #include "virtio/core.h"
+#include "vmm/fd.h"
 #include "vmm/options.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 TRACE_EVENT(virtio_status, "%s status=0x%02x", (const char *device, unsigned status), device,
             status)

@@ -24,10 +24,10 @@
 #include <unistd.h>
 
 #include "vmm/device.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 TRACE_EVENT(irq_msi_message, "%s gsi=%u address=%#" G_GINT64_MODIFIER "x data=%#x",
             (const char *device, unsigned gsi, guint64 address, unsigned data), device, gsi,

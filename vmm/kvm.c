@@ -21,11 +21,11 @@
 
 #include <gio/gio.h>
 
+#include "vmm/fd.h"
 #include "vmm/layout.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
 #include "vmm/vm_private.h"
-#include "vmm/fd.h"
 
 TRACE_EVENT(kvm_route, "gsi=%u address=%#" G_GINT64_MODIFIER "x data=%#x",
             (unsigned gsi, guint64 address, unsigned data), gsi, address, data)

@@ -24,10 +24,10 @@
 
 #include <gio/gio.h>
 
+#include "vmm/fd.h"
 #include "vmm/layout.h"
 #include "vmm/log.h"
 #include "vmm/rcu.h"
-#include "vmm/fd.h"
 
 #define HUGE_PAGE_SIZE (UINT64_C(2) << 20)
 

@@ -19,9 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/fd.h"
 #include "vmm/loop.h"
 #include "vmm/unixsocket.h"
-#include "vmm/fd.h"
 
 #define CONNECT_MS 10000
 #define REPLY_MS   10000 /* for a short message to be taken */

@@ -5,9 +5,9 @@
  * The stream is small (RAM is apart), so both ways work on a whole one in memory: what is not valid to
  * its last byte never becomes a struct snapshot.
  */
+#include "vmm/fd.h"
 #include "vmm/snapshot.h"
 #include "vmm/stream.h"
-#include "vmm/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
 #include "vmm/fd.h"
+#include "vmm/log.h"
 
 #define RETRY_NS (INT64_C(1000) * 1000 * 1000)
 #define BACKLOG  8

@@ -32,8 +32,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
 #include "vmm/fd.h"
+#include "vmm/log.h"
 
 #define BOUNCE_SIZE (1u << 20)  /* bytes copied at a time when a guest's buffer is unaligned */
 #define ZEROES_SIZE (64u << 10) /* of the block of zeroes */

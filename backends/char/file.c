@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "backends/char/driver.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
-#include "vmm/fd.h"
 
 struct file {
     int in, out; /* -1: none; may be the same */

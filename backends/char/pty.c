@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "backends/char/driver.h"
-#include "vmm/log.h"
 #include "vmm/fd.h"
+#include "vmm/log.h"
 
 #define LOOK_NS (INT64_C(200) * 1000 * 1000)
 

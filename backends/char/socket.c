@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include "backends/char/driver.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/unixsocket.h"
-#include "vmm/fd.h"
 
 #define RETRY_NS (INT64_C(1000) * 1000 * 1000)
 

@@ -19,8 +19,8 @@
 
 #include "backends/char/driver.h"
 #include "backends/char/terminal.h"
-#include "vmm/log.h"
 #include "vmm/fd.h"
+#include "vmm/log.h"
 
 static const char help[] = "\r\n"
                            "Ctrl-A h       this help\r\n"

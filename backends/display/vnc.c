@@ -22,9 +22,9 @@
 
 #include "backends/display/driver.h"
 #include "backends/display/vnc_private.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/unixsocket.h"
-#include "vmm/fd.h"
 
 #define MAX_VIEWERS     16u
 #define MAX_PASSWORD    128u

@@ -30,9 +30,9 @@
 #include "backends/display/keys.h"
 #include "backends/display/library.h"
 #include "backends/display/vnc_private.h"
+#include "vmm/fd.h"
 #include "vmm/log.h"
 #include "vmm/trace.h"
-#include "vmm/fd.h"
 
 TRACE_EVENT(vnc_key, "keysym=0x%x code=%u down=%d", (uint32_t keysym, unsigned code, bool down),
             keysym, code, down)

@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/fd.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
 #include "vmm/setup.h"
-#include "vmm/fd.h"
 
 #define PCAP_MAGIC_NS      0xa1b23c4du
 #define PCAP_LINK_ETHERNET 1u

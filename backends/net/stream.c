@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/fd.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
-#include "vmm/fd.h"
 
 #define RETRY_NS     INT64_C(1000000000)
 #define IN_BUFFER    (256u << 10)

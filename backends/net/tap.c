@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "backends/net/driver.h"
+#include "vmm/fd.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
-#include "vmm/fd.h"
 
 #define MAX_PIECES 1024u /* IOV_MAX */
 #define MAX_STALE  4096u /* frames that are thrown away when offloads go off */
